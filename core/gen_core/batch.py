@@ -1,0 +1,75 @@
+"""A batch: samples stacked into tensors, on their way to a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from attrs import Factory, define, evolve
+from torch import Tensor
+
+from gen_core.volume import Sample
+
+
+@define(eq=False)
+class Batch:
+    """Tensors with a leading batch axis, and who they are.
+
+    x: (B, C, D, H, W) float32 in [-1, 1]; the latents z when a prior is fitted.
+    reference: what x should equal (for reconstructions). masks: name -> (B, 1, D or 1, H, W) bool.
+    condition: name -> tensor; present: name -> (B,) bool, for guidance.
+    """
+
+    x: Tensor
+    ids: list[str] = Factory(list)
+    subjects: list[str] = Factory(list)
+    hashes: list[str] = Factory(list)
+    reference: Tensor | None = None
+    masks: dict[str, Tensor] = Factory(dict)
+    condition: dict[str, Tensor] = Factory(dict)
+    present: dict[str, Tensor] = Factory(dict)
+
+    def __len__(self) -> int:
+        return self.x.shape[0]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch with every tensor on `device`."""
+        move = lambda d: {k: v.to(device, non_blocking=True) for k, v in d.items()}
+        return evolve(
+            self,
+            x=self.x.to(device, non_blocking=True),
+            reference=None if self.reference is None else self.reference.to(device, non_blocking=True),
+            masks=move(self.masks),
+            condition=move(self.condition),
+            present=move(self.present),
+        )
+
+    def part(self, start: int, stop: int) -> Batch:
+        """Samples start..stop of this batch."""
+        cut = lambda d: {k: v[start:stop] for k, v in d.items()}
+        return Batch(
+            self.x[start:stop],
+            self.ids[start:stop],
+            self.subjects[start:stop],
+            self.hashes[start:stop],
+            None if self.reference is None else self.reference[start:stop],
+            cut(self.masks),
+            cut(self.condition),
+            cut(self.present),
+        )
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack samples of one shape. A mask that some samples lack is left out."""
+    names = set.intersection(*(set(s.masks) for s in samples)) if samples else set()
+    keys = set.intersection(*(set(s.condition) for s in samples)) if samples else set()
+    stack = lambda arrays: torch.stack([torch.as_tensor(a) for a in arrays])
+    return Batch(
+        x=stack([s.x for s in samples]),
+        ids=[s.id for s in samples],
+        subjects=[s.subject for s in samples],
+        hashes=[s.hash for s in samples],
+        masks={k: stack([s.masks[k] for s in samples]).unsqueeze(1) for k in sorted(names)},
+        condition={k: stack([s.condition[k] for s in samples]) for k in sorted(keys)},
+        present={k: torch.ones(len(samples), dtype=torch.bool) for k in sorted(keys)},
+    )

@@ -1,0 +1,42 @@
+"""The feature-network interface: images or volumes to vectors in which distances mean something."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+from torch import Tensor
+
+from gen_core.trainable import Trainable
+from gen_core.volume import VolumeSpec
+
+
+class FeatureNetwork(Trainable):
+    """Built as `build(options, context)`, context a FeaturesContext.
+
+    takes: "image" ((B, 3, H, W) float32 in [-1, 1], e.g. a band triplet) or "volume" ((B, C, D, H, W)).
+    fitted: whether it has weights the engine must train first.
+    """
+
+    takes: str = "image"
+    dim: int
+    fitted: bool = False
+
+    @abstractmethod
+    def features(self, x: Tensor) -> Tensor:
+        """x -> (B, dim) float32; deterministic."""
+
+    @abstractmethod
+    def protocol(self) -> dict[str, Any]:
+        """Name, hash of the weights, input treatment: scores of different protocols are never compared."""
+
+
+class FeaturesContext:
+    """What core hands to a feature network: the spec, and the fitted codec on request."""
+
+    def __init__(self, spec: VolumeSpec, codec: Any = None):
+        self.spec, self._codec = spec, codec
+
+    def codec(self) -> Any:
+        """The run's fitted codec (loaded on first use)."""
+        return self._codec() if callable(self._codec) and not hasattr(self._codec, "encode") else self._codec

@@ -1,0 +1,104 @@
+"""Settings of the tables that core itself reads; attrs only, so that a recipe resolves without torch.
+
+A component's own options class is frozen attrs too. A trainable component (codec, prior, features,
+segmenter) carries a field `fit: FitOptions`; the defaults given there are kept for keys a recipe leaves out.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from attrs import Factory, field, frozen, validators
+
+
+def positive(default: Any, **kw: Any) -> Any:
+    """An attrs field whose value must be > 0."""
+    return field(default=default, validator=validators.gt(0), **kw)
+
+
+@frozen
+class VolumeOptions:
+    """[volume]: what every data set delivers. size (D, H, W); wavelengths_nm: D target bands or none."""
+
+    size: tuple[int, int, int] | None = None
+    wavelengths_nm: tuple[float, ...] | None = None
+
+
+@frozen
+class SplitOptions:
+    """[split]: by subject, seeded. Fractions of the subjects; a single subject is cut into regions with a gap."""
+
+    val: float = field(default=0.25, validator=[validators.ge(0.0), validators.lt(1.0)])
+    test: float = field(default=0.0, validator=[validators.ge(0.0), validators.lt(1.0)])
+    seed: int = 0
+    gap: int = field(default=0, validator=validators.ge(0))  # voxels left out between regions of one subject
+
+
+@frozen
+class FitOptions:
+    """[<component>.fit]: how one trainable is fitted."""
+
+    steps: int = positive(1000)  # optimizer steps (of the first group)
+    batch: int = positive(4)  # samples a step, over all micro-batches
+    accumulate: int = positive(1)  # micro-batches a step; batch must be divisible by it
+    optimizer: Literal["adam", "adamw"] = "adamw"
+    lr: float = positive(3e-4)
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = field(default=0.0, validator=validators.ge(0.0))
+    groups: dict[str, dict[str, float]] = Factory(dict)  # e.g. {discriminator = {lr = 1e-4}}
+    warmup: int = field(default=0, validator=validators.ge(0))  # steps of linear warm-up
+    schedule: Literal["constant", "cosine"] = "constant"
+    clip: float = field(default=0.0, validator=validators.ge(0.0))  # gradient norm per group; 0 = off
+    ema: float = field(default=0.0, validator=[validators.ge(0.0), validators.lt(1.0)])
+    ema_start: int = field(default=0, validator=validators.ge(0))
+    ema_every: int = positive(1)
+    precision: Literal["float32", "bf16"] = "float32"
+    checkpoint_activations: bool = False
+    checkpoint_every: int = positive(500)
+    validate_every: int = field(default=0, validator=validators.ge(0))  # 0 = only at the end
+    validate_volumes: int = positive(64)
+    log_every: int = positive(10)
+    select: str = ""  # name of a validation value; "" = the last checkpoint
+    select_mode: Literal["min", "max"] = "min"
+    workers: int = field(default=0, validator=validators.ge(0))
+
+
+@frozen
+class EncodeOptions:
+    """[encode]: latents are computed once. views: crops/flips of each training volume; batch: volumes at once."""
+
+    views: int = positive(1)
+    batch: int = positive(8)
+    precision: Literal["float32", "bf16"] = "float32"
+
+
+@frozen
+class SampleOptions:
+    """[sample]: n volumes; sample i always runs in chunk i // batch."""
+
+    n: int = positive(16)
+    batch: int = positive(16)
+    steps: int = field(default=0, validator=validators.ge(0))  # 0 = the sampler's own default
+    clamp: float = field(default=0.0, validator=validators.ge(0.0))  # clamp of z_0 while sampling; 0 = off
+    format: str = "npy"
+    seed: int = 0
+    precision: Literal["float32", "bf16"] = "float32"
+
+
+@frozen
+class EvaluateOptions:
+    """[evaluate]: how many volumes of each source are scored (0 = all)."""
+
+    volumes: int = field(default=0, validator=validators.ge(0))
+    batch: int = positive(8)
+    seed: int = 0
+
+
+@frozen
+class RunOptions:
+    """Top-level keys of a recipe beside the tables."""
+
+    name: str = "run"
+    seed: int = 0
+    device: str = "auto"
+    demonstration: str = ""  # why the figures of this recipe are no result; printed in the report

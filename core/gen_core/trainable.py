@@ -1,0 +1,81 @@
+"""What the engine can fit: groups of modules, losses a step, state beyond weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from attrs import Factory, frozen
+from torch import Tensor, nn
+
+from gen_core.batch import Batch
+
+
+@frozen(eq=False)
+class Step:
+    """Where training stands. `generator` is seeded from (seed, stage, step, rank): draw all randomness from it.
+
+    index: optimizer steps done so far (0 for the first). total: steps of the whole fit. micro: which
+    micro-batch of this step, 0-based. device: where the batch lies.
+    """
+
+    index: int
+    epoch: int
+    total: int
+    generator: torch.Generator
+    device: torch.device
+    micro: int = 0
+
+
+@frozen(eq=False)
+class GroupLoss:
+    """What one group minimizes in this step: the sum of `losses` (weights already applied); `logs` are shown only."""
+
+    group: str
+    losses: dict[str, Tensor]
+    logs: dict[str, Tensor] = Factory(dict)
+
+
+class Trainable(nn.Module):
+    """A module the engine fits. Override what differs; the defaults serve a one-group model."""
+
+    def groups(self) -> dict[str, list[nn.Module]]:
+        """Group name -> modules; one optimizer each, in this order. Modules in no group are never optimized."""
+        return {"main": [self]}
+
+    def ema_groups(self) -> tuple[str, ...]:
+        """Groups whose parameters get an exponential moving average when `fit.ema` > 0; default: the first."""
+        return (next(iter(self.groups())),)
+
+    def training_step(self, batch: Batch, step: Step) -> Iterator[GroupLoss]:
+        """Yield one GroupLoss for each group that is trained now.
+
+        The engine back-propagates each as it is yielded, into the parameters of that group only, so one
+        forward may serve a generator and then (detached) a discriminator. A group not yielded is not stepped.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.training_step")
+
+    @torch.no_grad()
+    def validation_step(self, batch: Batch, step: Step) -> dict[str, Tensor]:
+        """Scalars to average over validation batches; must not change any state."""
+        return {}
+
+    @torch.no_grad()
+    def epoch_started(self, epoch: int, step: Step) -> dict[str, float]:
+        """Called before the first step of each epoch; returns values to log."""
+        return {}
+
+    @torch.no_grad()
+    def updated(self, group: str, step: Step) -> None:
+        """Called after the optimizer step of `group`: the place for state that follows updates (EMA codebook)."""
+
+    def extra_state(self) -> dict[str, Any]:
+        """JSON state that is neither parameter nor buffer."""
+        return {}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """The inverse of `extra_state`."""
+
+    def checkpoint_activations(self, on: bool) -> None:
+        """Switch activation checkpointing (memory for time); ignored by models without it."""

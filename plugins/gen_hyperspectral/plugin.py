@@ -1,0 +1,53 @@
+"""What this plugin offers: hyperspectral cubes, the retina phantom, and readers and writers of cube files."""
+
+from gen_core.hooks import hookimpl
+
+
+@hookimpl
+def register_datasets(register):
+    register(
+        "hyperspectral",
+        options="gen_hyperspectral.dataset_options:Hyperspectral",
+        build="gen_hyperspectral.dataset:build",
+        version=1,
+        summary="A folder of hyperspectral cubes (npy, npz, ENVI, MATLAB v5), or crops of one large cube.",
+    )
+    register(
+        "retina-phantom",
+        options="gen_hyperspectral.phantom_options:RetinaPhantom",
+        build="gen_hyperspectral.phantom_dataset:build",
+        version=1,
+        summary="Synthetic eyes from a layered model of the fundus, with masks; any size and band list.",
+    )
+
+
+@hookimpl
+def register_readers(register):
+    for name, summary in (
+        ("npy", "numpy .npy and .npz arrays with an optional wavelength sidecar."),
+        ("envi", "ENVI header and data (bsq, bil, bip; both byte orders)."),
+        ("mat", "MATLAB v5 files; asks which variable when several fit."),
+    ):
+        register(
+            name,
+            options=f"gen_hyperspectral.reader_options:{name.title()}Reader",
+            build=f"gen_hyperspectral.read_{name}:build",
+            version=1,
+            summary=summary,
+        )
+
+
+@hookimpl
+def register_writers(register):
+    for name, summary in (
+        ("npy", "One .npy a volume, with a JSON sidecar."),
+        ("envi", "ENVI bsq float32 with wavelengths, units and description."),
+        ("hdf5", "One HDF5 file a volume (extra `hyper`)."),
+    ):
+        register(
+            name,
+            options=f"gen_hyperspectral.writer_options:{name.title()}Writer",
+            build=f"gen_hyperspectral.write_{name}:build",
+            version=1,
+            summary=summary,
+        )
