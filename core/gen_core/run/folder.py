@@ -1,0 +1,129 @@
+"""The folder of a run: its lock, its steps, and the proof that a step is done."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gen_core import atomic
+from gen_core.errors import RunError
+
+LOCK_RECIPE = "recipe.lock.toml"
+DONE = "done.json"
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def read_json(path: Path) -> Any:
+    """The JSON in `path`, or None when it is absent or damaged."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+class RunFolder:
+    """`runs/NAME/`: recipe.lock.toml, events.jsonl, steps/<step>/, samples/, metrics.json, cost.json, report.html."""
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+
+    @property
+    def exists(self) -> bool:
+        """Whether a run was ever started here."""
+        return (self.path / LOCK_RECIPE).exists()
+
+    def step(self, name: str) -> Path:
+        """Where a step writes; follows a reference to another run's equal step."""
+        own = self.path / "steps" / name
+        done = read_json(own / DONE)
+        if done and done.get("reference"):
+            target = (own / done["reference"]).resolve()
+            if not (target / DONE).exists():
+                raise RunError(f"{own}: refers to {target}, which is gone; delete {own} to compute it here")
+            return target
+        return own
+
+    def done(self, name: str) -> dict[str, Any] | None:
+        """What `finish` or `refer` recorded for a step, None while it is not done."""
+        return read_json(self.path / "steps" / name / DONE)
+
+    def finish(self, name: str, record: dict[str, Any]) -> None:
+        """Mark a step done: the last thing it writes. `record` holds fingerprint, settings and figures.
+
+        Every file of the step enters with its SHA-256 and size, so that `gen runs verify` can check it.
+        """
+        folder = self.path / "steps" / name
+        files = {
+            str(file.relative_to(folder)): {"sha256": sha256_file(file), "bytes": file.stat().st_size}
+            for file in sorted(folder.rglob("*"))
+            if file.is_file() and file.name != DONE and "checkpoints" not in file.relative_to(folder).parts
+        }
+        atomic.write_json(folder / DONE, {**record, "files": files})
+
+    def refer(self, name: str, target: Path, record: dict[str, Any]) -> None:
+        """Take an equal step of another run by reference."""
+        folder = self.path / "steps" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        atomic.write_json(folder / DONE, {**record, "reference": os.path.relpath(target.resolve(), folder.resolve())})
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder: one run at a time; the lock dies with its process. Raises: RunError when held."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise RunError(f"{self.path}: cannot write here ({error.strerror}); choose another --out") from error
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RunError(f"{self.path}: another `gen` process is working in this folder") from None
+            atomic.sweep(self.path)
+            yield
+
+
+def find_equal(root: Path, name: str, print_: str, other_than: Path) -> Path | None:
+    """A finished step with this fingerprint in a sibling run under `root`, or None."""
+    for done in sorted(root.glob(f"*/steps/{name}/{DONE}")):
+        record = read_json(done)
+        if not record or record.get("fingerprint") != print_ or record.get("reference"):
+            continue
+        if other_than.resolve() in done.resolve().parents:
+            continue
+        return done.parent
+    return None
+
+
+def verify_step(folder: Path) -> list[str]:
+    """Problems of a finished step: missing, changed or truncated files, one line each."""
+    record = read_json(folder / DONE)
+    if record is None:
+        return [f"{folder}: not finished"]
+    if record.get("reference"):
+        target = (folder / record["reference"]).resolve()
+        return verify_step(target) if (target / DONE).exists() else [f"{folder}: refers to {target}, which is gone"]
+    problems = []
+    for name, expected in record.get("files", {}).items():
+        path = folder / name
+        if not path.exists():
+            problems.append(f"{path}: missing")
+        elif path.stat().st_size != expected["bytes"]:
+            problems.append(f"{path}: {path.stat().st_size} bytes, expected {expected['bytes']}")
+        elif sha256_file(path) != expected["sha256"]:
+            problems.append(f"{path}: content changed (SHA-256 differs)")
+    return problems
