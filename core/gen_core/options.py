@@ -22,6 +22,7 @@ class VolumeOptions:
 
     size: tuple[int, int, int] | None = None
     wavelengths_nm: tuple[float, ...] | None = None
+    source_size: tuple[int, int, int] | None = None  # (D, H, W) of the source files: for planning only
 
 
 @frozen

@@ -43,7 +43,9 @@ def differences(old: Any, new: Any, key: str = "") -> list[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         lines = []
         for name in sorted(old.keys() | new.keys()):
-            lines += differences(old.get(name, "(not set)"), new.get(name, "(not set)"), f"{key}.{name}" if key else name)
+            lines += differences(
+                old.get(name, "(not set)"), new.get(name, "(not set)"), f"{key}.{name}" if key else name
+            )
         return lines
     if canonical(old) == canonical(new):
         return []

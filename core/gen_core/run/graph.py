@@ -27,7 +27,11 @@ class StepSpec:
     def print(self, upstream: dict[str, str]) -> str:
         """The fingerprint, given those of the upstream steps."""
         return fingerprint(
-            {"step": self.name, "settings": self.settings, "upstream": {k: upstream[k] for k in self.upstream}}
+            {
+                "step": self.name,
+                "settings": self.settings,
+                "upstream": {k: upstream[k] for k in self.upstream},
+            }
         )
 
 
@@ -85,7 +89,7 @@ def build_graph(recipe: Any, source: dict[str, Any], smoke: bool = False) -> lis
         )
     if "prior" in has:
         if "codec" not in has:
-            raise UsageError(f"{recipe.path}: a [prior] needs a [codec] (use = \"identity\" for none)")
+            raise UsageError(f'{recipe.path}: a [prior] needs a [codec] (use = "identity" for none)')
         table = recipe.table("prior")
         if is_trainable(table):
             add("fit.prior", ("encode",), {"prior": table_settings(table), "seed": seed}, "prior")

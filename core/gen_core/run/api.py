@@ -1,0 +1,282 @@
+"""What the command line calls: run, plan, single steps, more samples, other people's samples, runs on disk."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+from attrs import Factory, evolve, frozen
+
+from gen_core import atomic
+from gen_core.engine import Stop, choose_device
+from gen_core.errors import UsageError
+from gen_core.recipe import Recipe, load_recipe, resolve_recipe_path
+from gen_core.registry import Registry
+from gen_core.run.context import RunContext
+from gen_core.run.folder import LOCK_RECIPE, RunFolder, read_json, verify_step
+from gen_core.run.graph import StepSpec, build_graph
+from gen_core.run.plan import describe
+from gen_core.run.runner import machine, walk
+from gen_core.run.sampling import chunks, draw_chunk
+from gen_core.run.smoke import smoke_recipe
+
+RUNS = Path("runs")
+
+
+@frozen
+class RunRequest:
+    """What `gen run` was asked for."""
+
+    recipe: str | Path
+    overrides: tuple[str, ...] = ()
+    out: Path | None = None
+    resume: str = "auto"  # auto, must, never
+    fork: str | None = None
+    from_step: str | None = None
+    until_step: str | None = None
+    only_step: str | None = None
+    dry_run: bool = False
+    smoke: bool = False
+    seed: int | None = None
+    device: str | None = None
+    offline: bool = False
+
+
+@frozen
+class RunOutcome:
+    """How it ended: the folder, a row a step, and the report when there is one."""
+
+    folder: Path
+    steps: list[dict[str, Any]] = Factory(list)
+    report: Path | None = None
+    metrics: Path | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {k: str(v) if isinstance(v, Path) else v for k, v in attrs.asdict(self).items()}
+
+
+class Silent:
+    """A progress display that shows nothing."""
+
+    def update(
+        self, stage: str, step: int, total: int, values: dict[str, float], speed: float | None
+    ) -> None:
+        """Nothing to show."""
+
+    def step_started(self, name: str, why: str) -> None:
+        """Nothing to show."""
+
+    def step_finished(self, name: str, seconds: float, note: str) -> None:
+        """Nothing to show."""
+
+    def say(self, message: str) -> None:
+        """Nothing to show."""
+
+
+def _recipe(request: RunRequest, registry: Registry) -> Recipe:
+    overrides = list(request.overrides)
+    if request.seed is not None:
+        overrides.append(f"seed={request.seed}")
+    if request.device is not None:
+        overrides.append(f'device="{request.device}"')
+    recipe = load_recipe(resolve_recipe_path(request.recipe), overrides, registry)
+    if request.smoke:
+        recipe = smoke_recipe(recipe)
+    if request.fork:
+        recipe = evolve(recipe, run=evolve(recipe.run, name=request.fork))
+    return recipe
+
+
+def _folder(request: RunRequest, recipe: Recipe) -> RunFolder:
+    out = Path(request.out) if request.out else RUNS / recipe.run.name
+    if request.fork and request.out:
+        out = out.parent / request.fork
+    return RunFolder(out)
+
+
+@contextlib.contextmanager
+def _working(
+    recipe: Recipe, registry: Registry, folder: RunFolder, progress: Any, smoke: bool
+) -> Iterator[RunContext]:
+    """A locked run folder, signals caught, offline for every library that would ask a hub."""
+    with folder.locked(), Stop() as stop:
+        yield RunContext(recipe, registry, folder, choose_device(recipe.run.device), progress, stop, smoke)
+
+
+def _graph(ctx: RunContext) -> list[StepSpec]:
+    return build_graph(ctx.recipe, ctx.dataset.fingerprint(), ctx.smoke)
+
+
+def run(request: RunRequest, progress: Any = None) -> RunOutcome:
+    """Do what a recipe says, from raw files to the report; go on where an earlier run stopped.
+
+    Raises: RecipeError, UsageError (2), MissingError (3), DataError (4), RunError (5), Stopped (75).
+    """
+    registry = Registry.load()
+    recipe = _recipe(request, registry)
+    folder = _folder(request, recipe)
+    if request.resume == "must" and not folder.exists:
+        raise UsageError(f"--resume must: there is no run in {folder.path}")
+    if request.resume == "never" and folder.exists:
+        raise UsageError(
+            f"--resume never: {folder.path} already holds a run; choose another --out or --fork NAME"
+        )
+    with _working(recipe, registry, folder, progress or Silent(), request.smoke) as ctx:
+        steps = _graph(ctx)
+        if not folder.exists:
+            atomic.write_text(folder.path / LOCK_RECIPE, recipe.to_toml())
+            atomic.write_json(folder.path / "machine.json", machine(ctx))
+        rows = walk(ctx, steps, only=request.only_step, until=request.until_step, redo_from=request.from_step)
+        atomic.write_text(folder.path / LOCK_RECIPE, recipe.to_toml())
+    return _outcome(folder, rows)
+
+
+def _outcome(folder: RunFolder, rows: list[dict[str, Any]]) -> RunOutcome:
+    there = lambda name: folder.path / name if (folder.path / name).exists() else None
+    return RunOutcome(folder.path, rows, there("report.html"), there("metrics.json"))
+
+
+def plan(request: RunRequest) -> dict[str, Any]:
+    """The dry run of a request; writes nothing."""
+    registry = Registry.load()
+    recipe = _recipe(request, registry)
+    folder = _folder(request, recipe)
+    ctx = RunContext(recipe, registry, folder, choose_device("cpu"), Silent(), Stop(), request.smoke)
+    return describe(ctx, build_graph(recipe, {}, request.smoke))
+
+
+def open_run(folder: str | Path, overrides: tuple[str, ...] = ()) -> tuple[Recipe, Registry, RunFolder]:
+    """The recipe a run folder was made with. Raises: UsageError when there is none."""
+    run_folder = RunFolder(Path(folder))
+    if not run_folder.exists:
+        raise UsageError(f"{folder}: no run here (no {LOCK_RECIPE})")
+    registry = Registry.load()
+    recipe = load_recipe(run_folder.path / LOCK_RECIPE, list(overrides), registry)
+    return recipe, registry, run_folder
+
+
+def _is_smoke(folder: RunFolder) -> bool:
+    started = read_json(folder.path / "steps" / "prepare" / "started.json") or {}
+    return bool(started.get("settings", {}).get("smoke"))
+
+
+def run_single(
+    run_dir: str | Path, step: str, overrides: tuple[str, ...] = (), redo: bool = False, progress: Any = None
+) -> RunOutcome:
+    """One step of an existing run: "train" stands for everything up to the last fit."""
+    recipe, registry, folder = open_run(run_dir, overrides)
+    with _working(recipe, registry, folder, progress or Silent(), _is_smoke(folder)) as ctx:
+        steps = _graph(ctx)
+        if step == "train":
+            fits = [s.name for s in steps if s.table]
+            if not fits:
+                raise UsageError(f"{run_dir}: this recipe has nothing to fit")
+            rows = walk(ctx, steps, only=None, until=fits[-1], redo_from=None)
+        else:
+            rows = walk(ctx, steps, only=None, until=step, redo_from=step if redo else None)
+        atomic.write_text(folder.path / LOCK_RECIPE, recipe.to_toml())
+    return _outcome(folder, rows)
+
+
+def sample_more(
+    run_dir: str | Path,
+    n: int,
+    *,
+    shard: tuple[int, int] = (1, 1),
+    steps: int | None = None,
+    sampler: str | None = None,
+    format: str | None = None,
+    out: str | Path | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    progress: Any = None,
+) -> dict[str, Any]:
+    """Draw n samples of a finished run into `out`; shard (i, k) takes every k-th chunk. Existing files are kept.
+
+    The same (run, sampler, steps, seed) gives the same bytes for every n and every shard count.
+    """
+    from gen_core.run.outputs import data_card, write_manifest, write_samples
+    from gen_core.run.steps import sample_head, sample_id, sample_seed
+
+    overrides = [f'sampler.use="{sampler}"'] if sampler else []
+    overrides += [f'device="{device}"'] if device else []
+    overrides += [f"sample.seed={seed}"] if seed is not None else []
+    overrides += [f"sample.steps={steps}"] if steps else []
+    overrides += [f'sample.format="{format}"'] if format else []
+    recipe, registry, folder = open_run(run_dir, (*overrides, f"sample.n={n}"))
+    options = recipe.sample
+    target = (
+        Path(out)
+        if out
+        else folder.path / f"samples-{recipe.table('sampler').use}-{options.steps or 'default'}"
+    )
+    part = "" if shard == (1, 1) else f"{shard[0]}of{shard[1]}"
+    with Stop() as stop:
+        ctx = RunContext(
+            recipe,
+            registry,
+            folder,
+            choose_device(recipe.run.device),
+            progress or Silent(),
+            stop,
+            _is_smoke(folder),
+        )
+        component = registry.get("writer", options.format)
+        writer = component.build(component.options_class()(), None)
+        head, rows, work = sample_head(ctx), [], chunks(n, options.batch, shard)
+        for k, chunk in enumerate(work):
+            stop.check()
+            z, x, _ = draw_chunk(
+                chunk,
+                prior=ctx.prior(),
+                sampler=ctx.sampler(),
+                codec=ctx.codec(),
+                options=options,
+                seed=sample_seed(ctx),
+                device=ctx.device,
+            )
+            first = chunk * options.batch
+            keep = x[: max(0, min(options.batch, n - first))]
+            info = {"seed": sample_seed(ctx), "sampler": head["sampler"], "steps": head["steps"]}
+            new = write_samples(target, writer, first, keep, ctx.spec, info)
+            rows += [{**row, "id": sample_id(row["index"])} for row in new]
+            ctx.progress.update("sample", k + 1, len(work), {"volumes": len(rows)}, None)
+        write_manifest(target, rows, head, data_card(recipe, ctx.spec, head, len(rows)), part)
+    return {"folder": str(target), "samples": len(rows), "shard": part or "1of1"}
+
+
+def list_runs(root: str | Path = RUNS) -> list[dict[str, Any]]:
+    """A row for every run under `root`: name, recipe, steps done, seconds, folder."""
+    rows = []
+    for lock in sorted(Path(root).glob(f"*/{LOCK_RECIPE}")):
+        folder = lock.parent
+        done = sorted(p.parent.name for p in folder.glob("steps/*/done.json"))
+        started = sorted(p.parent.name for p in folder.glob("steps/*/started.json"))
+        cost = read_json(folder / "cost.json") or {}
+        rows.append(
+            {
+                "run": folder.name,
+                "done": done,
+                "unfinished": [s for s in started if s not in done],
+                "seconds": cost.get("total_seconds"),
+                "report": str(folder / "report.html") if (folder / "report.html").exists() else None,
+                "folder": str(folder),
+            }
+        )
+    return rows
+
+
+def verify_run(run_dir: str | Path) -> list[str]:
+    """Problems of a run's finished steps and samples, one line each; empty when all is whole."""
+    folder = Path(run_dir)
+    if not (folder / LOCK_RECIPE).exists():
+        raise UsageError(f"{run_dir}: no run here (no {LOCK_RECIPE})")
+    problems = []
+    for done in sorted(folder.glob("steps/*/done.json")):
+        problems += verify_step(done.parent)
+    from gen_core.run.outputs import verify_manifest
+
+    return problems + verify_manifest(folder / "samples")

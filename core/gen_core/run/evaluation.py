@@ -1,0 +1,115 @@
+"""Evaluation: every source streamed once through all metrics that want it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+
+from gen_core.batch import Batch
+from gen_core.errors import RecipeError
+from gen_core.metric import SOURCES, Metric
+from gen_core.run.context import RunContext
+
+
+class EvaluationContext:
+    """The `MetricContext` of a run."""
+
+    def __init__(self, ctx: RunContext, counts: dict[str, int], disjoint: bool = True):
+        self._ctx = ctx
+        self.spec, self.seed, self.device = ctx.spec, ctx.recipe.evaluate.seed, ctx.device
+        self.counts = counts
+        self.real_splits_disjoint = disjoint
+        self.cost = ctx.cost()
+
+    def codec(self) -> Any:
+        return self._ctx.codec()
+
+    def prior(self) -> Any:
+        return self._ctx.prior()
+
+    def features(self, table: str) -> Any:
+        return self._ctx.features(table)
+
+    def segmenter(self, table: str) -> Any:
+        return self._ctx.segmenter(table)
+
+
+@torch.no_grad()
+def reconstructions(ctx: RunContext, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """decode(encode(x)) of each batch, with `reference` the original and its masks."""
+    codec = ctx.codec()
+    for batch in batches:
+        x_hat = codec.decode(codec.encode(batch.x)).float()
+        yield Batch(
+            x=x_hat,
+            ids=batch.ids,
+            subjects=batch.subjects,
+            hashes=batch.hashes,
+            reference=batch.x,
+            masks=batch.masks,
+            condition=batch.condition,
+            present=batch.present,
+        )
+
+
+def source_batches(
+    ctx: RunContext, synthetic: Callable[..., Iterable[Batch]]
+) -> dict[str, tuple[int, Callable[[], Iterable[Batch]]]]:
+    """Source name -> (volumes, batches), for the sources this run has."""
+    options = ctx.recipe.evaluate
+    size, limit = options.batch, options.volumes
+    count = lambda n: min(n, limit) if limit else n
+    sources: dict[str, tuple[int, Callable[[], Iterable[Batch]]]] = {}
+    for name in ("train", "val"):
+        split = ctx.split(name)
+        sources[name] = (count(len(split)), lambda split=split: ctx.batches(split, size, limit))
+    done = {s for s in ("encode", "sample") if ctx.folder.done(s)}
+    if "encode" in done:
+        for name, origin in (("reconstruction", "val"), ("reconstruction-train", "train")):
+            n, batches = sources[origin]
+            sources[name] = (n, lambda batches=batches: reconstructions(ctx, batches()))
+    if "sample" in done:
+        n = ctx.record("sample")["volumes"]
+        sources["synthetic"] = (count(n), lambda: synthetic(ctx, size, limit))
+    return {name: sources[name] for name in SOURCES if name in sources}
+
+
+def build_metrics(ctx: RunContext, context: EvaluationContext) -> dict[str, Metric]:
+    """The recipe's metrics by table name. Raises: RecipeError when one needs what the run lacks."""
+    metrics: dict[str, Metric] = {}
+    for table in ctx.recipe.tables_of("metric"):
+        metric = table.component.build(table.options, context)
+        lacking = [
+            need for need in ("codec", "prior") if need in metric.needs and need not in ctx.recipe.tables
+        ]
+        if lacking:
+            raise RecipeError(f"{ctx.recipe.path}: [{table.name}] needs a [{lacking[0]}] table")
+        metrics[table.name.removeprefix("metrics.")] = metric
+    return metrics
+
+
+@torch.no_grad()
+def evaluate_sources(
+    ctx: RunContext, synthetic: Callable[..., Iterable[Batch]]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(results by metric name, those that depend on the clock), as JSON."""
+    sources = source_batches(ctx, synthetic)
+    context = EvaluationContext(ctx, {name: n for name, (n, _) in sources.items()})
+    metrics = build_metrics(ctx, context)
+    wanted = [name for name in sources if any(name in m.sources for m in metrics.values())]
+    total, seen = sum(sources[name][0] for name in wanted), 0
+    for name in wanted:
+        for batch in sources[name][1]():
+            for metric in metrics.values():
+                if name in metric.sources:
+                    metric.update(batch, name)
+            seen += len(batch)
+            ctx.progress.update("evaluate", seen, total, {}, None)
+    results, timed = {}, {}
+    for name, metric in metrics.items():
+        ctx.stop.check()
+        result = metric.compute()
+        (timed if result.timing else results)[name] = result.to_json()
+    return results, timed

@@ -1,0 +1,97 @@
+"""What leaves a run: sample files in the format asked for, their manifest and their data card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from gen_core import __version__, atomic
+from gen_core.run.folder import read_json, sha256_file
+from gen_core.volume import VolumeSpec
+from gen_core.writer import Writer
+
+MANIFEST = "manifest.json"
+CARD = "README.md"
+
+
+def write_samples(
+    folder: Path, writer: Writer, first: int, volumes: Any, spec: VolumeSpec, info: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Write volumes (n, C, D, H, W) in [-1, 1] as samples first, first+1, ...; returns their manifest rows."""
+    rows = []
+    for k, x in enumerate(volumes):
+        index = first + k
+        row = {"index": index, **info}
+        stem = folder / f"sample-{index:06d}"
+        files = writer.write(stem, spec.scale.to_physical(x.numpy()), spec, {"synthetic": True, **row})
+        row["files"] = {f.name: {"sha256": sha256_file(f), "bytes": f.stat().st_size} for f in files}
+        rows.append(row)
+    return rows
+
+
+def write_manifest(
+    folder: Path, rows: list[dict[str, Any]], head: dict[str, Any], card: str, part: str = ""
+) -> None:
+    """Write the manifest (of one shard: `part` = "1of4") and the data card beside the samples."""
+    name = f"manifest-{part}.json" if part else MANIFEST
+    rows = sorted(rows, key=lambda r: r["index"])
+    atomic.write_json(folder / name, {"gen": __version__, "synthetic": True, **head, "samples": rows})
+    atomic.write_text(folder / CARD, card)
+
+
+def note_neighbours(folder: Path, distances: dict[str, float], measure: str) -> None:
+    """Enter each sample's distance to its nearest training volume into the manifest."""
+    manifest = read_json(folder / MANIFEST)
+    if not manifest:
+        return
+    for row in manifest["samples"]:
+        if row["id"] in distances:
+            row["nearest_training_distance"] = distances[row["id"]]
+    manifest["nearest_training_measure"] = measure
+    atomic.write_json(folder / MANIFEST, manifest)
+
+
+def data_card(recipe: Any, spec: VolumeSpec, head: dict[str, Any], n: int) -> str:
+    """The card of a synthetic set, in Markdown: what it is, how it was made, what it must not be used for."""
+    wavelengths = ""
+    if spec.wavelength_nm:
+        wavelengths = f"\n- Wavelengths (nm): {', '.join(f'{w:g}' for w in spec.wavelength_nm)}"
+    demonstration = f"\n\n**Demonstration:** {recipe.run.demonstration}" if recipe.run.demonstration else ""
+    return f"""# {recipe.run.name}: {n} synthetic volumes
+
+**Synthetic data, made by a generative model. Not for diagnosis, not for clinical decisions.**{demonstration}
+
+- Volumes: {n}, shape (C, D, H, W) = {spec.shape}, depth axis: {spec.depth}
+- Values: {spec.units or "arbitrary units"}, float32{wavelengths}
+- Made by: gen {__version__}, recipe `{recipe.run.name}`, seed {head["seed"]}, sampler {head["sampler"]},
+  {head["steps"]} steps
+- Model: prior SHA-256 `{head["prior"]}`, codec SHA-256 `{head["codec"]}`
+
+Every file's checksum, seed and provenance stand in `manifest.json`; how near each sample comes to the training
+data stands there too once the run was evaluated. Known limits: a generative model repeats the biases of its
+training data, may blur or invent fine structures, and may come close to training subjects; read the run's
+report before using this set.
+
+```json
+{json.dumps(head, indent=1)}
+```
+"""
+
+
+def verify_manifest(folder: Path) -> list[str]:
+    """Problems of the sample files that a manifest lists, one line each."""
+    problems = []
+    for path in sorted(folder.glob("manifest*.json")):
+        manifest = read_json(path)
+        if manifest is None:
+            problems.append(f"{path}: not readable as JSON")
+            continue
+        for row in manifest["samples"]:
+            for name, expected in row["files"].items():
+                file = folder / name
+                if not file.exists():
+                    problems.append(f"{file}: missing")
+                elif sha256_file(file) != expected["sha256"]:
+                    problems.append(f"{file}: content changed (SHA-256 differs)")
+    return problems

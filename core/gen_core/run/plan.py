@@ -1,0 +1,180 @@
+"""The dry run: steps, shapes on the way, parameters, memory and what is missing, without touching data or weights.
+
+Networks are built on the meta device: shapes are computed, nothing is allocated.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from gen_core.errors import DataError, GenError
+from gen_core.run.context import RunContext
+from gen_core.run.folder import read_json
+from gen_core.run.graph import StepSpec, is_trainable
+from gen_core.run.runner import STARTED
+from gen_core.volume import VolumeSpec
+
+META = torch.device("meta")
+
+
+class _Bytes(TorchDispatchMode):
+    """Adds up the bytes of every tensor that operations create (views excluded): what backward may keep."""
+
+    total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            for t in out if isinstance(out, tuple | list) else (out,):
+                if isinstance(t, torch.Tensor):
+                    self.total += t.numel() * t.element_size()
+        return out
+
+
+def _measure(call: Any) -> tuple[Any, int, float]:
+    """(result, bytes created, GFLOP) of a call on meta tensors."""
+    with _Bytes() as created, FlopCounterMode(display=False) as flops:
+        out = call()
+    return out, created.total, flops.get_total_flops() / 1e9
+
+
+def _count(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def _training_gib(parameters: int, activations: int, fit: Any) -> float:
+    """Weights, gradients, two Adam moments and the average in float32, and the activations of one micro-batch."""
+    copies = 4 + (1 if fit.ema else 0)
+    micro = fit.batch // fit.accumulate
+    half = 0.5 if fit.precision == "bf16" else 1.0
+    kept = activations * micro * half * (0.35 if fit.checkpoint_activations else 1.0)
+    return (parameters * 4 * copies + kept) / 2**30
+
+
+def describe(ctx: RunContext, steps: list[StepSpec]) -> dict[str, Any]:
+    """The plan as JSON: steps, shapes, parameters, compute, memory, missing, notes."""
+    recipe = ctx.recipe
+    missing: list[str] = []
+    notes: list[str] = []
+    spec = _spec(ctx, missing)
+    shapes: list[str] = []
+    if recipe.volume.source_size:
+        shapes.append(f"source {(1, *recipe.volume.source_size)}")
+    plan: dict[str, Any] = {
+        "recipe": recipe.run.name,
+        "steps": [],
+        "parameters": {},
+        "gflop": {},
+        "memory_gib": {},
+    }
+    if spec is not None:
+        shapes.append(f"volume {spec.shape}")
+        _networks(ctx, spec, shapes, plan, notes)
+    for table in recipe.tables.values():
+        for key, value in (("from", table.from_), ("init", table.init)):
+            done = Path(value) / "steps" / f"fit.{table.name}" / "done.json" if value else None
+            if done is not None and not done.exists():
+                missing.append(f'[{table.name}] {key} = "{value}": no finished {done.parent}')
+    for step in steps:
+        folder = ctx.folder.path / "steps" / step.name
+        state = (
+            "done" if ctx.folder.done(step.name) else "half done" if (folder / STARTED).exists() else "to do"
+        )
+        row: dict[str, Any] = {"step": step.name, "state": state, "after": list(step.upstream)}
+        if step.table and is_trainable(recipe.table(step.table)):
+            fit = recipe.table(step.table).options.fit
+            row.update(updates=fit.steps, batch=fit.batch)
+        if step.name == "sample":
+            row.update(volumes=recipe.sample.n, batch=recipe.sample.batch)
+        plan["steps"].append(row)
+    if spec is not None and recipe.sample:
+        plan["disk_gib"] = {"samples": round(2 * recipe.sample.n * 4 * _numel(spec.shape) / 2**30, 3)}
+    return {**plan, "shapes": shapes, "missing": missing, "notes": notes}
+
+
+def _numel(shape: tuple[int, ...]) -> int:
+    out = 1
+    for n in shape:
+        out *= n
+    return out
+
+
+def _spec(ctx: RunContext, missing: list[str]) -> VolumeSpec | None:
+    prepared = read_json(ctx.folder.path / "steps" / "prepare" / "prepared.json")
+    try:
+        spec = ctx.dataset.spec
+        if not prepared:
+            for name in ("train", "val"):
+                if len(ctx.split(name)) == 0:
+                    missing.append(f"[split] leaves no volume for '{name}'")
+        return spec
+    except DataError as error:
+        missing.append(str(error))
+    if ctx.recipe.volume.size is None:
+        return None
+    wavelengths = ctx.recipe.volume.wavelengths_nm
+    return VolumeSpec(size=ctx.recipe.volume.size, wavelength_nm=wavelengths)
+
+
+def _networks(
+    ctx: RunContext, spec: VolumeSpec, shapes: list[str], plan: dict[str, Any], notes: list[str]
+) -> None:
+    from gen_core.codec import CodecContext
+    from gen_core.prior import DiffusionPrior, PriorContext
+
+    recipe = ctx.recipe
+    if "codec" not in recipe.tables:
+        return
+    table = recipe.table("codec")
+    with META:
+        codec = table.component.build(table.options, CodecContext(spec)).to(META)
+    plan["parameters"]["codec"] = _count(codec)
+    shape = codec.latent.shape(spec.size)
+    shapes.append(f"latent {shape}")
+    x = torch.empty((1, *spec.shape), device=META)
+    try:
+        z, up, gflop_up = _measure(lambda: codec.encode(x))
+        _, down, gflop_down = _measure(lambda: codec.decode(z))
+        if tuple(z.shape[1:]) != shape:
+            raise GenError(f"[codec] says latents are {shape} but makes {tuple(z.shape[1:])}")
+        plan["gflop"].update(encode=round(gflop_up, 1), decode=round(gflop_down, 1))
+        if is_trainable(table):
+            plan["memory_gib"]["fit.codec"] = round(
+                _training_gib(_count(codec), up + down, table.options.fit), 2
+            )
+    except NotImplementedError as error:  # an operation without a meta kernel: say so, forecast the rest
+        notes.append(f"codec: no forecast on the meta device ({str(error).splitlines()[0]})")
+    if "prior" not in recipe.tables:
+        return
+    table = recipe.table("prior")
+    with META:
+        prior = table.component.build(
+            table.options, PriorContext(shape, codec.latent.bounds, codec.latent.tokens)
+        ).to(META)
+    plan["parameters"]["prior"] = _count(prior)
+    if not isinstance(prior, DiffusionPrior):
+        return
+    try:
+        z = torch.empty((1, *shape), device=META)
+        t = torch.empty((1,), device=META)
+        _, bytes_, gflop = _measure(lambda: prior.denoise(z, t))
+        plan["gflop"]["denoise"] = round(gflop, 1)
+        fit = table.options.fit
+        plan["memory_gib"]["fit.prior"] = round(_training_gib(_count(prior), bytes_, fit), 2)
+        n = recipe.sample.batch
+        plan["memory_gib"]["sample"] = round(
+            (_count(prior) * 4 + _count(codec) * 4 + n * bytes_ * 0.1) / 2**30, 2
+        )
+    except NotImplementedError as error:
+        notes.append(f"prior: no forecast on the meta device ({str(error).splitlines()[0]})")
+
+
+def as_json(plan: dict[str, Any]) -> dict[str, Any]:
+    """The plan with attrs objects and tuples turned into plain JSON."""
+    return attrs.asdict(plan) if attrs.has(type(plan)) else plan

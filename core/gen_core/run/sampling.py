@@ -1,0 +1,90 @@
+"""From noise to volumes in whole chunks: the same bytes for any shard, any resume and any number asked for."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gen_core.codec import Codec
+from gen_core.denoising import clamped
+from gen_core.engine import autocast, per_sample_noise
+from gen_core.errors import UsageError
+from gen_core.options import SampleOptions
+from gen_core.prior import DiffusionPrior, DirectPrior, Prior
+from gen_core.sampler import Sampler
+
+
+def chunks(n: int, batch: int, shard: tuple[int, int] = (1, 1)) -> list[int]:
+    """The chunk numbers of shard i of k (1-based): chunk c holds samples c*batch .. c*batch+batch-1 below n."""
+    i, k = shard
+    if not 1 <= i <= k:
+        raise UsageError(f"--shard {i}/{k}: the first number must be 1..{k}")
+    return [c for c in range(-(-n // batch)) if c % k == i - 1]
+
+
+def draw_latents(
+    prior: Prior,
+    sampler: Sampler,
+    options: SampleOptions,
+    seed: int,
+    indices: list[int],
+    device: torch.device,
+) -> Tensor:
+    """z_0 (len(indices), c, d, h, w) of the samples `indices`, each from its own seed."""
+
+    def noise(k: int) -> Tensor:
+        return torch.stack([per_sample_noise(seed, i, k, prior.shape) for i in indices]).to(device)
+
+    if isinstance(prior, DirectPrior):
+        shape = prior.noise_shape(1)[1:]
+        z = torch.stack([per_sample_noise(seed, i, 0, shape) for i in indices]).to(device)
+        return prior.draw(z)
+    if not isinstance(prior, DiffusionPrior):
+        raise UsageError(f"prior {type(prior).__name__} offers neither `denoise` nor `draw`")
+    steps = options.steps or sampler.steps
+    ts = prior.path.grid(steps)
+    sigma = prior.path.sigma(ts[:1]).to(torch.float32)
+    z = noise(0) * sigma.item()
+
+    def denoise(z_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        with autocast(device, options.precision):
+            z_0, eps = prior.denoise(z_t, t)
+        return z_0.float(), eps.float()
+
+    call = clamped(denoise, prior.path, options.clamp) if options.clamp else denoise
+    # the start took draw 0 of each sample; the sampler's own draws follow it
+    return sampler.sample(call, prior.path, z, ts, lambda k: noise(k + 1))
+
+
+@torch.no_grad()
+def draw_chunk(
+    chunk: int,
+    *,
+    prior: Prior,
+    sampler: Sampler,
+    codec: Codec,
+    options: SampleOptions,
+    seed: int,
+    device: torch.device,
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Chunk number `chunk`, whole: (z, x, seconds). The caller cuts what lies beyond n.
+
+    The chunk is never made smaller: a sample's bytes must not depend on how many were asked for.
+    """
+    indices = list(range(chunk * options.batch, (chunk + 1) * options.batch))
+    start = time.perf_counter()
+    z = draw_latents(prior, sampler, options, seed, indices, device)
+    if not torch.isfinite(z).all():
+        from gen_core.errors import RunError
+
+        raise RunError(
+            f"sampling: chunk {chunk} holds NaN or infinite latents; set [sample] clamp or more steps"
+        )
+    middle = time.perf_counter()
+    with autocast(device, options.precision):
+        x = codec.decode(z)
+    x = x.float().cpu()
+    return z.cpu(), x, {"sampling": middle - start, "decoding": time.perf_counter() - middle}

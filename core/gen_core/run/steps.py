@@ -1,0 +1,309 @@
+"""The work of each step. A step writes into its folder and returns what `done.json` should record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from safetensors.torch import load_file, save_file
+
+from gen_core import atomic
+from gen_core.batch import Batch
+from gen_core.engine import (
+    Source,
+    SplitSource,
+    TensorSource,
+    autocast,
+    fit,
+    init_weights,
+    save_weights,
+)
+from gen_core.errors import DataError
+from gen_core.run.context import RunContext
+from gen_core.run.evaluation import evaluate_sources
+from gen_core.run.folder import read_json, sha256_file
+from gen_core.run.graph import StepSpec
+from gen_core.run.outputs import data_card, note_neighbours, write_manifest, write_samples
+from gen_core.run.sampling import chunks, draw_chunk
+from gen_core.run.view import FinishedRun
+
+SPLITS = ("train", "val")
+
+
+def prepare(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
+    """Fill the data set's cache and record its spec, scale and splits."""
+    record = ctx.dataset.prepare(ctx.progress)
+    for name in SPLITS:
+        split = ctx.split(name)
+        if len(split) == 0:
+            raise DataError(f"[split] leaves no volume for '{name}'; change [split] or add subjects")
+    spec = ctx.spec
+    record = {
+        **record,
+        "spec": {**attrs.asdict(spec, filter=lambda a, _: a.name != "scale"), "scale": spec.scale.to_json()},
+        "volumes": {name: len(ctx.split(name)) for name in SPLITS},
+    }
+    atomic.write_json(folder / "prepared.json", record)
+    for note in record.get("notes", []):
+        ctx.progress.say(note)
+    return {"volumes": record["volumes"]}
+
+
+def _validation(ctx: RunContext, options: Any) -> Callable[[], Iterable[Batch]]:
+    return lambda: ctx.batches(
+        ctx.split("val"), options.batch // options.accumulate, options.validate_volumes
+    )
+
+
+def fit_table(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
+    """Fit a trainable table: the codec, the prior, a feature network or a segmenter."""
+    name = step.table
+    table, options = ctx.recipe.table(name), ctx.options_of(name)
+    torch.manual_seed(_build_seed(ctx, name))
+    module = {
+        "codec": ctx.new_codec,
+        "prior": ctx.new_prior,
+        "features": lambda: ctx.new_features(name),
+        "segmenter": lambda: ctx.new_segmenter(name),
+    }[table.kind]()
+    if table.init:
+        origin = Path(table.init) / "steps" / f"fit.{name}"
+        for line in init_weights(module, origin):
+            ctx.progress.say(f"[{name}] init from {table.init}: {line}")
+    source: Source
+    if table.kind == "prior":
+        latents = ctx.folder.step("encode")
+        source = TensorSource(load_file(latents / "latents-train.safetensors")["z"].to(ctx.device))
+        z_val = load_file(latents / "latents-val.safetensors")["z"][0][: options.validate_volumes]
+        pieces = z_val.to(ctx.device).split(options.batch // options.accumulate)
+        validation = lambda: (Batch(x=z) for z in pieces)
+    else:
+        source = SplitSource(ctx.split("train"), workers=options.workers)
+        validation = _validation(ctx, options)
+    summary = fit(
+        module,
+        source,
+        options,
+        folder=folder,
+        stage=step.name,
+        seed=ctx.seed,
+        device=ctx.device,
+        events=ctx.events,
+        validation=validation,
+        stop=ctx.stop,
+        progress=ctx.progress,
+        header=_header(ctx, name),
+    )
+    parameters = sum(p.numel() for p in module.parameters())
+    return {"steps": summary.steps, "parameters": parameters, "batch": options.batch}
+
+
+def _build_seed(ctx: RunContext, name: str) -> int:
+    """Weights are initialized from (seed, table): no other step's randomness reaches them."""
+    from gen_core.engine import stable_seed
+
+    return stable_seed(ctx.seed, f"init.{name}", 0, 0)
+
+
+def _header(ctx: RunContext, name: str) -> dict[str, Any]:
+    table = ctx.recipe.table(name)
+    return {
+        "recipe": ctx.recipe.run.name,
+        "table": name,
+        "use": table.use,
+        "version": str(table.component.version),
+        "plugin": f"{table.component.distribution} {table.component.distribution_version}",
+    }
+
+
+@torch.no_grad()
+def encode(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
+    """Calibrate the codec on the training set, then encode every volume once (training: `views` times).
+
+    Writes latents-<split>.safetensors: z (views, N, c, d, h, w) float32, and the calibrated codec's weights.
+    """
+    options = ctx.recipe.encode
+    codec = ctx.fitted_codec()
+    calibration = codec.calibrate(ctx.batches(ctx.split("train"), options.batch))
+    save_weights(codec, folder, header=_header(ctx, "codec"))
+    ctx._parts.pop("codec", None)
+    shapes = {}
+    for name in SPLITS:
+        split = ctx.split(name)
+        views = options.views if name == "train" else 1
+        z = torch.empty(views, len(split), *codec.latent.shape(ctx.spec.size))
+        for v in range(views):
+            view = split if views == 1 else _View(split, v)
+            for k, batch in enumerate(ctx.batches(view, options.batch)):
+                with autocast(ctx.device, options.precision):
+                    out = codec.encode(batch.x)
+                z[v, k * options.batch : k * options.batch + len(batch)] = out.float().cpu()
+                ctx.progress.update(step.name, k + 1, -(-len(split) // options.batch), {}, None)
+        if not torch.isfinite(z).all():
+            raise DataError(
+                f"[codec] encodes '{name}' to NaN or infinite latents; fit it longer or with a lower lr"
+            )
+        with atomic.replacing(folder / f"latents-{name}.safetensors") as path:
+            save_file({"z": z}, path)
+        shapes[name] = list(z.shape)
+    atomic.write_json(folder / "calibration.json", calibration)
+    return {"latents": shapes}
+
+
+class _View:
+    """View v of every volume of a split, as a plain sequence."""
+
+    def __init__(self, split: Any, v: int):
+        self.split, self.v = split, v
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, i: int) -> Any:
+        return self.split.view(i, self.v)
+
+
+def sample(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
+    """Draw [sample] n volumes chunk by chunk, keep them, and write them in the format asked for."""
+    options = ctx.recipe.sample
+    work = chunks(options.n, options.batch)
+    timing = {"sampling": 0.0, "decoding": 0.0, "volumes": 0}
+    ids = []
+    for k, chunk in enumerate(work):
+        ctx.stop.check()
+        path = folder / "chunks" / f"chunk-{chunk:05d}.safetensors"
+        first = chunk * options.batch
+        keep = min(options.batch, options.n - first)
+        if not _readable(path):
+            z, x, seconds = draw_chunk(
+                chunk,
+                prior=ctx.prior(),
+                sampler=ctx.sampler(),
+                codec=ctx.codec(),
+                options=options,
+                seed=sample_seed(ctx),
+                device=ctx.device,
+            )
+            with atomic.replacing(path) as beside:
+                save_file({"z": z[:keep].contiguous(), "x": x[:keep].contiguous()}, beside)
+            timing["sampling"] += seconds["sampling"]
+            timing["decoding"] += seconds["decoding"]
+            timing["volumes"] += options.batch
+        ids += range(first, first + keep)
+        ctx.progress.update(step.name, k + 1, len(work), {"volumes": len(ids)}, None)
+    head = sample_head(ctx)
+    publish(ctx, folder, ctx.folder.path / "samples", head, options.format)
+    return {"volumes": len(ids), "head": head, "cost": timing}
+
+
+def sample_seed(ctx: RunContext) -> int:
+    """The seed that every sample's own seed is derived from."""
+    from gen_core.engine import stable_seed
+
+    return stable_seed(ctx.seed, "sample", ctx.recipe.sample.seed, 0)
+
+
+def _readable(path: Path) -> bool:
+    """Whether a chunk written earlier is whole; a damaged one is drawn again."""
+    try:
+        load_file(path)
+    except Exception:
+        return False
+    return True
+
+
+def sample_head(ctx: RunContext) -> dict[str, Any]:
+    """The provenance that all samples of a run share."""
+    options = ctx.recipe.sample
+    trained = "prior" in {ctx.recipe.table(t).kind for t in ctx.recipe.tables}
+    weights = ctx.folder.step("fit.prior") / "weights.safetensors"
+    return {
+        "recipe": ctx.recipe.run.name,
+        "seed": ctx.seed,
+        "sample_seed": options.seed,
+        "sampler": ctx.recipe.table("sampler").use,
+        "steps": options.steps or ctx.sampler().steps,
+        "prior": sha256_file(weights) if trained and weights.exists() else "",
+        "codec": sha256_file(ctx.folder.step("encode") / "weights.safetensors"),
+        "shape": list(ctx.spec.shape),
+        "units": ctx.spec.units,
+        "wavelength_nm": list(ctx.spec.wavelength_nm or []),
+    }
+
+
+def publish(ctx: RunContext, folder: Path, target: Path, head: dict[str, Any], format: str) -> None:
+    """Write kept chunks as sample files with manifest and card."""
+    component = ctx.registry.get("writer", format)
+    writer = component.build(component.options_class()(), None)
+    rows = []
+    for path in sorted((folder / "chunks").glob("chunk-*.safetensors")):
+        ctx.stop.check()
+        first = int(path.stem.split("-")[1]) * ctx.recipe.sample.batch
+        x = load_file(path)["x"]
+        info = {"seed": sample_seed(ctx), "sampler": head["sampler"], "steps": head["steps"]}
+        rows += write_samples(target, writer, first, x, ctx.spec, info)
+    for row in rows:
+        row["id"] = sample_id(row["index"])
+    write_manifest(target, rows, head, data_card(ctx.recipe, ctx.spec, head, len(rows)))
+
+
+def sample_id(index: int) -> str:
+    """The id of synthetic sample `index`."""
+    return f"sample-{index:06d}"
+
+
+def synthetic_batches(ctx: RunContext, size: int, limit: int = 0) -> Iterable[Batch]:
+    """The run's samples in order, as batches on the device."""
+    seen = 0
+    for path in sorted((ctx.folder.step("sample") / "chunks").glob("chunk-*.safetensors")):
+        first = int(path.stem.split("-")[1]) * ctx.recipe.sample.batch
+        x = load_file(path)["x"]
+        for start in range(0, len(x), size):
+            ctx.stop.check()
+            part = x[start : start + size]
+            if limit:
+                part = part[: max(0, limit - seen)]
+            if not len(part):
+                return
+            seen += len(part)
+            ids = [sample_id(first + start + k) for k in range(len(part))]
+            yield Batch(x=part.to(ctx.device), ids=ids, subjects=list(ids), hashes=list(ids))
+
+
+def evaluate(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
+    """Stream every source through every metric; scores go to metrics.json, clock-dependent ones to cost.json."""
+    results, timed = evaluate_sources(ctx, synthetic_batches)
+    atomic.write_json(folder / "metrics.json", {"recipe": ctx.recipe.run.name, "results": results})
+    atomic.write_json(folder / "timed.json", timed)
+    atomic.write_json(ctx.folder.path / "metrics.json", read_json(folder / "metrics.json"))
+    for result in results.values():
+        near = result["extra"].get("nearest_training_distance")
+        if near:
+            measure = f"{result['protocol'].get('distance', '')} in {result['protocol'].get('features', '')}"
+            note_neighbours(ctx.folder.path / "samples", near, measure)
+    return {"metrics": sorted(results)}
+
+
+def report(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
+    """Write report.html."""
+    table = ctx.recipe.tables_of("report")[0]
+    page = table.component.build(table.options, None)
+    files = page.write(FinishedRun(ctx), ctx.folder.path / "report.html")
+    return {"pages": [str(f.relative_to(ctx.folder.path)) for f in files]}
+
+
+WORK: dict[str, Callable[[RunContext, StepSpec, Path], dict[str, Any]]] = {
+    "prepare": prepare,
+    "encode": encode,
+    "sample": sample,
+    "evaluate": evaluate,
+    "report": report,
+}
+
+
+def work_of(step: StepSpec) -> Callable[[RunContext, StepSpec, Path], dict[str, Any]]:
+    """The function that does a step."""
+    return fit_table if step.table else WORK[step.name]
