@@ -11,7 +11,8 @@ import attrs
 from attrs import Factory, evolve, frozen
 
 from gen_core import atomic
-from gen_core.engine import Stop, choose_device
+from gen_core.engine.device import resolve_device
+from gen_core.engine.stop import StopFlag
 from gen_core.errors import UsageError
 from gen_core.recipe import Recipe, load_recipe, resolve_recipe_path
 from gen_core.registry import Registry
@@ -61,9 +62,7 @@ class RunOutcome:
 class Silent:
     """A progress display that shows nothing."""
 
-    def update(
-        self, stage: str, step: int, total: int, values: dict[str, float], speed: float | None
-    ) -> None:
+    def update(self, stage: str, step: int, total: int, values: dict[str, float], speed: float | None) -> None:
         """Nothing to show."""
 
     def step_started(self, name: str, why: str) -> None:
@@ -98,12 +97,10 @@ def _folder(request: RunRequest, recipe: Recipe) -> RunFolder:
 
 
 @contextlib.contextmanager
-def _working(
-    recipe: Recipe, registry: Registry, folder: RunFolder, progress: Any, smoke: bool
-) -> Iterator[RunContext]:
+def _working(recipe: Recipe, registry: Registry, folder: RunFolder, progress: Any, smoke: bool) -> Iterator[RunContext]:
     """A locked run folder, signals caught, offline for every library that would ask a hub."""
-    with folder.locked(), Stop() as stop:
-        yield RunContext(recipe, registry, folder, choose_device(recipe.run.device), progress, stop, smoke)
+    with folder.locked(), StopFlag() as stop:
+        yield RunContext(recipe, registry, folder, resolve_device(recipe.run.device), progress, stop, smoke)
 
 
 def _graph(ctx: RunContext) -> list[StepSpec]:
@@ -121,9 +118,7 @@ def run(request: RunRequest, progress: Any = None) -> RunOutcome:
     if request.resume == "must" and not folder.exists:
         raise UsageError(f"--resume must: there is no run in {folder.path}")
     if request.resume == "never" and folder.exists:
-        raise UsageError(
-            f"--resume never: {folder.path} already holds a run; choose another --out or --fork NAME"
-        )
+        raise UsageError(f"--resume never: {folder.path} already holds a run; choose another --out or --fork NAME")
     with _working(recipe, registry, folder, progress or Silent(), request.smoke) as ctx:
         steps = _graph(ctx)
         if not folder.exists:
@@ -144,7 +139,7 @@ def plan(request: RunRequest) -> dict[str, Any]:
     registry = Registry.load()
     recipe = _recipe(request, registry)
     folder = _folder(request, recipe)
-    ctx = RunContext(recipe, registry, folder, choose_device("cpu"), Silent(), Stop(), request.smoke)
+    ctx = RunContext(recipe, registry, folder, resolve_device("cpu"), Silent(), StopFlag(), request.smoke)
     return describe(ctx, build_graph(recipe, {}, request.smoke))
 
 
@@ -208,18 +203,14 @@ def sample_more(
     overrides += [f'sample.format="{format}"'] if format else []
     recipe, registry, folder = open_run(run_dir, (*overrides, f"sample.n={n}"))
     options = recipe.sample
-    target = (
-        Path(out)
-        if out
-        else folder.path / f"samples-{recipe.table('sampler').use}-{options.steps or 'default'}"
-    )
+    target = Path(out) if out else folder.path / f"samples-{recipe.table('sampler').use}-{options.steps or 'default'}"
     part = "" if shard == (1, 1) else f"{shard[0]}of{shard[1]}"
-    with Stop() as stop:
+    with StopFlag() as stop:
         ctx = RunContext(
             recipe,
             registry,
             folder,
-            choose_device(recipe.run.device),
+            resolve_device(recipe.run.device),
             progress or Silent(),
             stop,
             _is_smoke(folder),
@@ -228,7 +219,7 @@ def sample_more(
         writer = component.build(component.options_class()(), None)
         head, rows, work = sample_head(ctx), [], chunks(n, options.batch, shard)
         for k, chunk in enumerate(work):
-            stop.check()
+            ctx.check_stop()
             z, x, _ = draw_chunk(
                 chunk,
                 prior=ctx.prior(),

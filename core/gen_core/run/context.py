@@ -13,8 +13,10 @@ from attrs import evolve
 from gen_core.batch import Batch, collate
 from gen_core.codec import Codec, CodecContext
 from gen_core.dataset import Dataset, DatasetContext, Split
-from gen_core.engine import EventLog, Stop, load_weights, read_events
-from gen_core.errors import UsageError
+from gen_core.engine.checkpoint import load_weights
+from gen_core.engine.events import EventLog, read_events
+from gen_core.engine.stop import StopFlag
+from gen_core.errors import Stopped, UsageError
 from gen_core.features import FeatureNetwork, FeaturesContext
 from gen_core.prior import Prior, PriorContext
 from gen_core.run.folder import RunFolder, read_json
@@ -36,7 +38,7 @@ class RunContext:
         folder: RunFolder,
         device: torch.device,
         progress: Any,
-        stop: Stop,
+        stop: StopFlag,
         smoke: bool = False,
         cache: Path | None = None,
     ):
@@ -62,6 +64,11 @@ class RunContext:
     def _build(self, name: str, context: Any) -> Any:
         table = self.recipe.table(name)
         return table.component.build(table.options, context)
+
+    def check_stop(self) -> None:
+        """Raises: Stopped when a signal asked for it; what is written so far stays."""
+        if self.stop.requested:
+            raise Stopped(f"stopped by {self.stop.requested}; the same command goes on from here")
 
     # data
 
@@ -89,7 +96,7 @@ class RunContext:
         """The plain volumes of a split in order, on the run's device; stops the run between batches when asked."""
         n = min(len(split), limit) if limit else len(split)
         for start in range(0, n, size):
-            self.stop.check()
+            self.check_stop()
             yield collate([split[i] for i in range(start, min(start + size, n))]).to(self.device)
 
     # components

@@ -81,9 +81,7 @@ def build_metrics(ctx: RunContext, context: EvaluationContext) -> dict[str, Metr
     metrics: dict[str, Metric] = {}
     for table in ctx.recipe.tables_of("metric"):
         metric = table.component.build(table.options, context)
-        lacking = [
-            need for need in ("codec", "prior") if need in metric.needs and need not in ctx.recipe.tables
-        ]
+        lacking = [need for need in ("codec", "prior") if need in metric.needs and need not in ctx.recipe.tables]
         if lacking:
             raise RecipeError(f"{ctx.recipe.path}: [{table.name}] needs a [{lacking[0]}] table")
         metrics[table.name.removeprefix("metrics.")] = metric
@@ -109,7 +107,7 @@ def evaluate_sources(
             ctx.progress.update("evaluate", seen, total, {}, None)
     results, timed = {}, {}
     for name, metric in metrics.items():
-        ctx.stop.check()
+        ctx.check_stop()
         result = metric.compute()
         (timed if result.timing else results)[name] = result.to_json()
     return results, timed

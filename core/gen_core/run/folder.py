@@ -78,9 +78,7 @@ class RunFolder:
         """Take an equal step of another run by reference."""
         folder = self.path / "steps" / name
         folder.mkdir(parents=True, exist_ok=True)
-        atomic.write_json(
-            folder / DONE, {**record, "reference": os.path.relpath(target.resolve(), folder.resolve())}
-        )
+        atomic.write_json(folder / DONE, {**record, "reference": os.path.relpath(target.resolve(), folder.resolve())})
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -89,9 +87,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             handle = (self.path / ".lock").open("w")
         except OSError as error:
-            raise RunError(
-                f"{self.path}: cannot write here ({error.strerror}); choose another --out"
-            ) from error
+            raise RunError(f"{self.path}: cannot write here ({error.strerror}); choose another --out") from error
         with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -120,11 +116,7 @@ def verify_step(folder: Path) -> list[str]:
         return [f"{folder}: not finished"]
     if record.get("reference"):
         target = (folder / record["reference"]).resolve()
-        return (
-            verify_step(target)
-            if (target / DONE).exists()
-            else [f"{folder}: refers to {target}, which is gone"]
-        )
+        return verify_step(target) if (target / DONE).exists() else [f"{folder}: refers to {target}, which is gone"]
     problems = []
     for name, expected in record.get("files", {}).items():
         path = folder / name

@@ -30,9 +30,7 @@ def write_samples(
     return rows
 
 
-def write_manifest(
-    folder: Path, rows: list[dict[str, Any]], head: dict[str, Any], card: str, part: str = ""
-) -> None:
+def write_manifest(folder: Path, rows: list[dict[str, Any]], head: dict[str, Any], card: str, part: str = "") -> None:
     """Write the manifest (of one shard: `part` = "1of4") and the data card beside the samples."""
     name = f"manifest-{part}.json" if part else MANIFEST
     rows = sorted(rows, key=lambda r: r["index"])

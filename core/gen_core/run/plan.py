@@ -83,9 +83,7 @@ def describe(ctx: RunContext, steps: list[StepSpec]) -> dict[str, Any]:
                 missing.append(f'[{table.name}] {key} = "{value}": no finished {done.parent}')
     for step in steps:
         folder = ctx.folder.path / "steps" / step.name
-        state = (
-            "done" if ctx.folder.done(step.name) else "half done" if (folder / STARTED).exists() else "to do"
-        )
+        state = "done" if ctx.folder.done(step.name) else "half done" if (folder / STARTED).exists() else "to do"
         row: dict[str, Any] = {"step": step.name, "state": state, "after": list(step.upstream)}
         if step.table and is_trainable(recipe.table(step.table)):
             fit = recipe.table(step.table).options.fit
@@ -122,9 +120,7 @@ def _spec(ctx: RunContext, missing: list[str]) -> VolumeSpec | None:
     return VolumeSpec(size=ctx.recipe.volume.size, wavelength_nm=wavelengths)
 
 
-def _networks(
-    ctx: RunContext, spec: VolumeSpec, shapes: list[str], plan: dict[str, Any], notes: list[str]
-) -> None:
+def _networks(ctx: RunContext, spec: VolumeSpec, shapes: list[str], plan: dict[str, Any], notes: list[str]) -> None:
     from gen_core.codec import CodecContext
     from gen_core.prior import DiffusionPrior, PriorContext
 
@@ -145,18 +141,16 @@ def _networks(
             raise GenError(f"[codec] says latents are {shape} but makes {tuple(z.shape[1:])}")
         plan["gflop"].update(encode=round(gflop_up, 1), decode=round(gflop_down, 1))
         if is_trainable(table):
-            plan["memory_gib"]["fit.codec"] = round(
-                _training_gib(_count(codec), up + down, table.options.fit), 2
-            )
+            plan["memory_gib"]["fit.codec"] = round(_training_gib(_count(codec), up + down, table.options.fit), 2)
     except NotImplementedError as error:  # an operation without a meta kernel: say so, forecast the rest
         notes.append(f"codec: no forecast on the meta device ({str(error).splitlines()[0]})")
     if "prior" not in recipe.tables:
         return
     table = recipe.table("prior")
     with META:
-        prior = table.component.build(
-            table.options, PriorContext(shape, codec.latent.bounds, codec.latent.tokens)
-        ).to(META)
+        prior = table.component.build(table.options, PriorContext(shape, codec.latent.bounds, codec.latent.tokens)).to(
+            META
+        )
     plan["parameters"]["prior"] = _count(prior)
     if not isinstance(prior, DiffusionPrior):
         return
@@ -168,9 +162,7 @@ def _networks(
         fit = table.options.fit
         plan["memory_gib"]["fit.prior"] = round(_training_gib(_count(prior), bytes_, fit), 2)
         n = recipe.sample.batch
-        plan["memory_gib"]["sample"] = round(
-            (_count(prior) * 4 + _count(codec) * 4 + n * bytes_ * 0.1) / 2**30, 2
-        )
+        plan["memory_gib"]["sample"] = round((_count(prior) * 4 + _count(codec) * 4 + n * bytes_ * 0.1) / 2**30, 2)
     except NotImplementedError as error:
         notes.append(f"prior: no forecast on the meta device ({str(error).splitlines()[0]})")
 

@@ -149,9 +149,7 @@ def raise_clear(error: OSError, folder: Path) -> None:
     """A full disk or an unwritable folder is told in one line; other errors go on as they are."""
     where = error.filename or folder
     if error.errno in NO_ROOM:
-        raise RunError(
-            f"{where}: {NO_ROOM[error.errno]}; free some space and run the same command again"
-        ) from error
+        raise RunError(f"{where}: {NO_ROOM[error.errno]}; free some space and run the same command again") from error
     if error.errno in NO_RIGHT:
         raise RunError(f"{where}: cannot write here ({error.strerror})") from error
     raise error

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from gen_core.codec import Codec
 from gen_core.denoising import clamped
-from gen_core.engine import autocast, per_sample_noise
-from gen_core.errors import UsageError
+from gen_core.engine.precision import autocast
+from gen_core.engine.seeds import sample_noise
+from gen_core.errors import RunError, UsageError
 from gen_core.options import SampleOptions
 from gen_core.prior import DiffusionPrior, DirectPrior, Prior
 from gen_core.sampler import Sampler
@@ -35,15 +36,12 @@ def draw_latents(
 ) -> Tensor:
     """z_0 (len(indices), c, d, h, w) of the samples `indices`, each from its own seed."""
 
-    def noise(k: int) -> Tensor:
-        return torch.stack([per_sample_noise(seed, i, k, prior.shape) for i in indices]).to(device)
-
     if isinstance(prior, DirectPrior):
         shape = prior.noise_shape(1)[1:]
-        z = torch.stack([per_sample_noise(seed, i, 0, shape) for i in indices]).to(device)
-        return prior.draw(z)
+        return prior.draw(sample_noise(seed, indices, shape, device)(0))
     if not isinstance(prior, DiffusionPrior):
         raise UsageError(f"prior {type(prior).__name__} offers neither `denoise` nor `draw`")
+    noise = sample_noise(seed, indices, prior.shape, device)
     steps = options.steps or sampler.steps
     ts = prior.path.grid(steps)
     sigma = prior.path.sigma(ts[:1]).to(torch.float32)
@@ -78,11 +76,7 @@ def draw_chunk(
     start = time.perf_counter()
     z = draw_latents(prior, sampler, options, seed, indices, device)
     if not torch.isfinite(z).all():
-        from gen_core.errors import RunError
-
-        raise RunError(
-            f"sampling: chunk {chunk} holds NaN or infinite latents; set [sample] clamp or more steps"
-        )
+        raise RunError(f"sampling: chunk {chunk} holds NaN or infinite latents; set [sample] clamp or more steps")
     middle = time.perf_counter()
     with autocast(device, options.precision):
         x = codec.decode(z)

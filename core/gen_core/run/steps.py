@@ -12,20 +12,16 @@ from safetensors.torch import load_file, save_file
 
 from gen_core import atomic
 from gen_core.batch import Batch
-from gen_core.engine import (
-    Source,
-    SplitSource,
-    TensorSource,
-    autocast,
-    fit,
-    init_weights,
-    save_weights,
-)
+from gen_core.engine.checkpoint import init_weights, write_weights
+from gen_core.engine.fit import fit
+from gen_core.engine.precision import autocast
+from gen_core.engine.seeds import stable_seed
+from gen_core.engine.source import SplitSource, TensorSource, TrainingSource
 from gen_core.errors import DataError
 from gen_core.run.context import RunContext
 from gen_core.run.evaluation import evaluate_sources
 from gen_core.run.folder import read_json, sha256_file
-from gen_core.run.graph import StepSpec
+from gen_core.run.graph import StepSpec, is_trainable
 from gen_core.run.outputs import data_card, note_neighbours, write_manifest, write_samples
 from gen_core.run.sampling import chunks, draw_chunk
 from gen_core.run.view import FinishedRun
@@ -53,9 +49,7 @@ def prepare(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
 
 
 def _validation(ctx: RunContext, options: Any) -> Callable[[], Iterable[Batch]]:
-    return lambda: ctx.batches(
-        ctx.split("val"), options.batch // options.accumulate, options.validate_volumes
-    )
+    return lambda: ctx.batches(ctx.split("val"), options.batch // options.accumulate, options.validate_volumes)
 
 
 def fit_table(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
@@ -73,13 +67,12 @@ def fit_table(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
         origin = Path(table.init) / "steps" / f"fit.{name}"
         for line in init_weights(module, origin):
             ctx.progress.say(f"[{name}] init from {table.init}: {line}")
-    source: Source
+    source: TrainingSource
     if table.kind == "prior":
         latents = ctx.folder.step("encode")
-        source = TensorSource(load_file(latents / "latents-train.safetensors")["z"].to(ctx.device))
-        z_val = load_file(latents / "latents-val.safetensors")["z"][0][: options.validate_volumes]
-        pieces = z_val.to(ctx.device).split(options.batch // options.accumulate)
-        validation = lambda: (Batch(x=z) for z in pieces)
+        source = TensorSource(load_file(latents / "latents-train.safetensors")["z"], device=ctx.device)
+        held_out = TensorSource(load_file(latents / "latents-val.safetensors")["z"], device=ctx.device)
+        validation = lambda: held_out.batches(options.batch // options.accumulate, options.validate_volumes)
     else:
         source = SplitSource(ctx.split("train"), workers=options.workers)
         validation = _validation(ctx, options)
@@ -103,9 +96,7 @@ def fit_table(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
 
 def _build_seed(ctx: RunContext, name: str) -> int:
     """Weights are initialized from (seed, table): no other step's randomness reaches them."""
-    from gen_core.engine import stable_seed
-
-    return stable_seed(ctx.seed, f"init.{name}", 0, 0)
+    return stable_seed(ctx.seed, "init", name)
 
 
 def _header(ctx: RunContext, name: str) -> dict[str, Any]:
@@ -128,7 +119,7 @@ def encode(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
     options = ctx.recipe.encode
     codec = ctx.fitted_codec()
     calibration = codec.calibrate(ctx.batches(ctx.split("train"), options.batch))
-    save_weights(codec, folder, header=_header(ctx, "codec"))
+    write_weights(codec, folder, {"calibration": calibration}, _header(ctx, "codec"))
     ctx._parts.pop("codec", None)
     shapes = {}
     for name in SPLITS:
@@ -143,9 +134,7 @@ def encode(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
                 z[v, k * options.batch : k * options.batch + len(batch)] = out.float().cpu()
                 ctx.progress.update(step.name, k + 1, -(-len(split) // options.batch), {}, None)
         if not torch.isfinite(z).all():
-            raise DataError(
-                f"[codec] encodes '{name}' to NaN or infinite latents; fit it longer or with a lower lr"
-            )
+            raise DataError(f"[codec] encodes '{name}' to NaN or infinite latents; fit it longer or with a lower lr")
         with atomic.replacing(folder / f"latents-{name}.safetensors") as path:
             save_file({"z": z}, path)
         shapes[name] = list(z.shape)
@@ -173,7 +162,7 @@ def sample(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
     timing = {"sampling": 0.0, "decoding": 0.0, "volumes": 0}
     ids = []
     for k, chunk in enumerate(work):
-        ctx.stop.check()
+        ctx.check_stop()
         path = folder / "chunks" / f"chunk-{chunk:05d}.safetensors"
         first = chunk * options.batch
         keep = min(options.batch, options.n - first)
@@ -201,9 +190,7 @@ def sample(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
 
 def sample_seed(ctx: RunContext) -> int:
     """The seed that every sample's own seed is derived from."""
-    from gen_core.engine import stable_seed
-
-    return stable_seed(ctx.seed, "sample", ctx.recipe.sample.seed, 0)
+    return stable_seed(ctx.seed, "sample", ctx.recipe.sample.seed)
 
 
 def _readable(path: Path) -> bool:
@@ -218,20 +205,22 @@ def _readable(path: Path) -> bool:
 def sample_head(ctx: RunContext) -> dict[str, Any]:
     """The provenance that all samples of a run share."""
     options = ctx.recipe.sample
-    trained = "prior" in {ctx.recipe.table(t).kind for t in ctx.recipe.tables}
-    weights = ctx.folder.step("fit.prior") / "weights.safetensors"
     return {
         "recipe": ctx.recipe.run.name,
         "seed": ctx.seed,
         "sample_seed": options.seed,
         "sampler": ctx.recipe.table("sampler").use,
         "steps": options.steps or ctx.sampler().steps,
-        "prior": sha256_file(weights) if trained and weights.exists() else "",
-        "codec": sha256_file(ctx.folder.step("encode") / "weights.safetensors"),
+        "prior": _weights_hash(ctx, "fit.prior") if is_trainable(ctx.recipe.table("prior")) else "",
+        "codec": _weights_hash(ctx, "encode"),
         "shape": list(ctx.spec.shape),
         "units": ctx.spec.units,
         "wavelength_nm": list(ctx.spec.wavelength_nm or []),
     }
+
+
+def _weights_hash(ctx: RunContext, step: str) -> str:
+    return sha256_file(ctx.folder.step(step) / "weights.safetensors")
 
 
 def publish(ctx: RunContext, folder: Path, target: Path, head: dict[str, Any], format: str) -> None:
@@ -240,7 +229,7 @@ def publish(ctx: RunContext, folder: Path, target: Path, head: dict[str, Any], f
     writer = component.build(component.options_class()(), None)
     rows = []
     for path in sorted((folder / "chunks").glob("chunk-*.safetensors")):
-        ctx.stop.check()
+        ctx.check_stop()
         first = int(path.stem.split("-")[1]) * ctx.recipe.sample.batch
         x = load_file(path)["x"]
         info = {"seed": sample_seed(ctx), "sampler": head["sampler"], "steps": head["steps"]}
@@ -262,7 +251,7 @@ def synthetic_batches(ctx: RunContext, size: int, limit: int = 0) -> Iterable[Ba
         first = int(path.stem.split("-")[1]) * ctx.recipe.sample.batch
         x = load_file(path)["x"]
         for start in range(0, len(x), size):
-            ctx.stop.check()
+            ctx.check_stop()
             part = x[start : start + size]
             if limit:
                 part = part[: max(0, limit - seen)]
