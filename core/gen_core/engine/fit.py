@@ -1,0 +1,593 @@
+"""The fit loop: batches in, weights out; it can be killed anywhere and goes on to the same bits.
+
+One step: seed from (seed, stage, step), run the micro-batches, back-propagate each group's loss into that
+group's parameters, check that all is finite, clip, step, average. Whatever a step draws comes from its own
+generator, and data order is a function of the step, so a checkpoint holds weights, optimizer state and a few
+numbers, and no state of any generator.
+
+What a trainable may rely on: when a step is tried again with smaller micro-batches, or given up because a stop
+was asked for, its buffers are put back as they were before the step. State outside buffers must only change in
+`updated` and `epoch_started`; what `training_step` gathers for `updated` starts anew at `step.micro == 0`.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from attrs import Factory, asdict, define, frozen
+from torch import Tensor, nn
+
+from gen_core import atomic
+from gen_core.batch import Batch
+from gen_core.engine import checkpoint as ckpt
+from gen_core.engine import order, seeds
+from gen_core.engine.device import peak_memory, resolve_device
+from gen_core.engine.ema import Ema
+from gen_core.engine.events import EventLog, plain
+from gen_core.engine.optimizers import Group, lr_factor, make_groups
+from gen_core.engine.precision import autocast
+from gen_core.engine.source import TrainingSource
+from gen_core.engine.stop import StopFlag
+from gen_core.errors import RecipeError, RunError, Stopped
+from gen_core.options import FitOptions
+from gen_core.trainable import GroupLoss, Step, Trainable
+
+PROGRESS_SECONDS = 0.25  # at least so long between two updates of the display
+
+
+class Progress(Protocol):
+    """What shows how far a fit is. speed: steps per second of late; values: the latest averages."""
+
+    def update(self, stage: str, step: int, total: int, values: dict[str, float], speed: float) -> None: ...
+
+
+@frozen
+class FitSummary:
+    """What a fit reached. values: the last validation's; best: the selected value and its step, or None.
+
+    seconds: spent training over all sittings. peak_memory: bytes. notes: what a user should be told.
+    """
+
+    steps: int
+    weights: Path
+    values: dict[str, float]
+    best: float | None
+    best_step: int | None
+    seconds: float
+    peak_memory: int
+    resumed_from: int | None = None
+    notes: list[str] = Factory(list)
+
+
+def fit(
+    trainable: Trainable,
+    source: TrainingSource,
+    options: FitOptions,
+    *,
+    folder: Path,
+    stage: str,
+    seed: int,
+    device: torch.device | str = "cpu",
+    events: EventLog | None = None,
+    validation: Callable[[], Iterable[Batch]] | None = None,
+    stop: StopFlag | None = None,
+    progress: Progress | None = None,
+    header: dict[str, Any] | None = None,
+) -> FitSummary:
+    """Fit `trainable` and leave weights.safetensors and weights.json in `folder`; goes on from its checkpoints.
+
+    On return the module holds the weights that were written: the averaged ones where `options.ema` is on, the
+    best by `options.select` where that is set. header: JSON kept with the weights (recipe, plugin versions).
+
+    Raises: RecipeError for settings that do not fit; Stopped after a checkpoint when `stop` was requested;
+    RunError for NaN, lack of memory or disk space, a dead worker.
+    """
+    device = resolve_device(device) if isinstance(device, str) else device
+    loop = _Fit(trainable, source, options, folder, stage, seed, device)
+    loop.events, loop.validation, loop.progress = events, validation, progress
+    loop.stop, loop.header = stop or StopFlag(), header or {}
+    rng = torch.get_rng_state()
+    try:
+        return loop.run()
+    finally:
+        torch.set_rng_state(rng)
+        source.close()
+
+
+class _Interrupted(Exception):
+    """A stop was asked for in the middle of a step, which is given up."""
+
+
+@define(eq=False)
+class _Part:
+    """What one micro-batch yielded for one group: kept to name the culprit and to log."""
+
+    group: str
+    ids: list[str]
+    weight: float
+    losses: dict[str, Tensor]
+    logs: dict[str, Tensor]
+
+
+class _Fit:
+    """The state of one running fit."""
+
+    def __init__(
+        self,
+        module: Trainable,
+        source: TrainingSource,
+        options: FitOptions,
+        folder: Path,
+        stage: str,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        if options.batch % options.accumulate:
+            raise RecipeError(
+                f"fit.batch = {options.batch} is not divisible by fit.accumulate = {options.accumulate}"
+            )
+        if not len(source):
+            raise RunError(f"{stage}: there is no training volume")
+        self.module, self.source, self.options = module, source, options
+        self.folder, self.stage, self.seed, self.device = folder, stage, seed, device
+        self.checkpoints = folder / "checkpoints"
+        module.to(device)
+        module.checkpoint_activations(options.checkpoint_activations)
+        self.groups: dict[str, Group] = make_groups(module, options)
+        self.ema = Ema(module, options.ema, options.ema_start, options.ema_every)
+        self.events: EventLog | None = None
+        self.validation: Callable[[], Iterable[Batch]] | None = None
+        self.progress: Progress | None = None
+        self.header: dict[str, Any] = {}
+        self.stop = StopFlag()
+        self.done = 0  # optimizer steps
+        self.micro_batches = options.accumulate  # grows when memory runs out
+        self.hooked = -1  # the step before which epoch_started was last called
+        self.validated = -1  # the number of steps after which validation last ran
+        self.saved = -1  # the number of steps of the newest checkpoint
+        self.values: dict[str, float] = {}
+        self.best: dict[str, Any] | None = None  # {"value", "step", "name"}
+        self.seconds = 0.0
+        self.notes: list[str] = []
+        self._sums: dict[str, tuple[Tensor, float]] = {}
+        self._shown: dict[str, float] = {}
+        self._buffers: list[tuple[nn.Module, str, Tensor]] = []
+
+    # The loop
+
+    def run(self) -> FitSummary:
+        options = self.options
+        if options.select and self.validation is None:
+            raise RecipeError(f"fit.select = '{options.select}' needs validation data, and there are none")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        atomic.sweep(self.folder)
+        resumed = self._resume()
+        self._began = time.monotonic() - self.seconds
+        self._tick = (time.monotonic(), self.done)
+        self.module.train()
+        n = len(self.source)
+        stream = self.source.stream(order.plan(self.seed, self.done, options.steps, options.batch, n))
+        try:
+            for batch in stream:
+                self._check_stop()
+                if order.starts_epoch(self.done, options.batch, n) and self.hooked != self.done:
+                    self._start_epoch()
+                self._one_step(batch)
+                self._after_step()
+        finally:
+            if hasattr(stream, "close"):
+                stream.close()
+        self._check_stop()
+        if self.validated != self.done:
+            self._validate()
+        if self.saved != self.done:
+            self._save()
+        path = self._finish()
+        best = self.best or {}
+        return FitSummary(
+            steps=self.done,
+            weights=path,
+            values=self.values,
+            best=best.get("value"),
+            best_step=best.get("step"),
+            seconds=time.monotonic() - self._began,
+            peak_memory=peak_memory(self.device),
+            resumed_from=resumed,
+            notes=self.notes,
+        )
+
+    def _after_step(self) -> None:
+        options, done = self.options, self.done
+        if done % options.log_every == 0 or done == options.steps:
+            self._log()
+        self._show()
+        if options.validate_every and done % options.validate_every == 0:
+            self._check_stop()
+            self._validate()
+        if done % options.checkpoint_every == 0 or done == options.steps:
+            if done == options.steps and self.validated != done:
+                self._validate()
+            self._save()
+
+    def _check_stop(self) -> None:
+        if self.stop.requested:
+            if self.saved != self.done:
+                self._save()
+            raise Stopped(
+                f"{self.stage}: stopped by {self.stop.requested} after step {self.done} of {self.options.steps}; "
+                "the same command goes on from there"
+            )
+
+    def _step(self, *key: seeds.Key, micro: int = 0) -> Step:
+        """The Step of now, with generators seeded from (seed, stage, *key)."""
+        seeds.seed_global(self.seed, self.stage, *key, "global")
+        return Step(
+            index=self.done,
+            epoch=order.epoch_of(self.done, self.options.batch, len(self.source)),
+            total=self.options.steps,
+            generator=seeds.generator(self.seed, self.stage, *key, device=self.device),
+            device=self.device,
+            micro=micro,
+        )
+
+    def _start_epoch(self) -> None:
+        step = self._step("epoch", order.epoch_of(self.done, self.options.batch, len(self.source)))
+        with torch.no_grad():
+            values = self.module.epoch_started(step.epoch, step)
+        self.module.train()
+        self.hooked = self.done
+        if values:
+            self._event("epoch", values, epoch=step.epoch)
+
+    # One step
+
+    def _one_step(self, batch: Batch) -> None:
+        try:
+            parts = self._gradients(batch)
+        except _Interrupted:
+            self._check_stop()
+            raise AssertionError("interrupted without a stop") from None
+        yielded = list(dict.fromkeys(part.group for part in parts))
+        norms = {name: self._norm(self.groups[name]) for name in yielded}
+        self._require_finite(parts, norms, batch)
+        factor = lr_factor(self.done, self.options)
+        step = self._step(self.done, "updated")
+        for name in yielded:
+            group = self.groups[name]
+            if group.clip > 0:
+                nn.utils.clip_grads_with_norm_(group.parameters, group.clip, norms[name], foreach=True)
+            try:
+                group.step(factor)
+            except (RuntimeError, MemoryError) as error:
+                if not _out_of_memory(error):
+                    raise
+                raise RunError(f"{self.stage}: out of memory in the optimizer step of '{name}'") from error
+            with torch.no_grad():
+                self.module.updated(name, step)
+        self.done += 1
+        self.ema.update(self.done)
+        self._gather(parts, norms)
+
+    def _gradients(self, batch: Batch) -> list[_Part]:
+        """Run all micro-batches; when memory runs out, all again in twice as many."""
+        self._remember_buffers()
+        while True:
+            try:
+                return self._micro_batches(batch)
+            except _Interrupted:
+                self._drop_gradients()
+                self._restore_buffers()
+                raise
+            except (RuntimeError, MemoryError) as error:
+                if not _out_of_memory(error):
+                    raise
+                if self.micro_batches >= self.options.batch:
+                    raise RunError(
+                        f"{self.stage}: out of memory in step {self.done + 1} with one sample at a time "
+                        f"({', '.join(batch.ids[:1])}); use a smaller volume or network, bf16, or "
+                        "fit.checkpoint_activations = true"
+                    ) from error
+            # outside the except block, so that the traceback no longer holds the failed attempt's tensors
+            self._drop_gradients()
+            self._restore_buffers()
+            self.micro_batches = min(2 * self.micro_batches, self.options.batch)
+            gc.collect()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            note = f"out of memory in step {self.done + 1}: going on with {self.micro_batches} micro-batches"
+            self.notes.append(note)
+            self._event("out-of-memory", micro_batches=self.micro_batches, message=note)
+
+    def _micro_batches(self, batch: Batch) -> list[_Part]:
+        self._drop_gradients()
+        parts: list[_Part] = []
+        for micro in range(self.micro_batches):
+            first, last = order.batch_slice(len(batch), micro, self.micro_batches)
+            piece = batch if self.micro_batches == 1 else batch.part(first, last)
+            piece = piece.to(self.device)
+            step = self._step(self.done, micro, 0, micro=micro)
+            losses = iter(self.module.training_step(piece, step))
+            while True:
+                if self.stop.requested:
+                    raise _Interrupted
+                with autocast(self.options.precision, self.device):
+                    item = next(losses, None)
+                if item is None:
+                    break
+                # weight: 1 / micro_batches when they are equal
+                parts.append(self._backward(item, piece, (last - first) / len(batch)))
+        return parts
+
+    def _backward(self, item: GroupLoss, batch: Batch, weight: float) -> _Part:
+        group = self.groups.get(item.group)
+        assert group is not None, f"{type(self.module).__name__} yields unknown group '{item.group}'"
+        total = torch.stack([loss.float() for loss in item.losses.values()]).sum()
+        if group.parameters and total.requires_grad:
+            (total * weight).backward(inputs=group.parameters)
+        detach = lambda values: {k: torch.as_tensor(v).detach() for k, v in values.items()}
+        return _Part(item.group, batch.ids, weight, detach(item.losses), detach(item.logs))
+
+    def _norm(self, group: Group) -> Tensor:
+        gradients = group.gradients()
+        if not gradients:
+            return torch.zeros((), device=self.device)
+        return nn.utils.get_total_norm(gradients, foreach=True)
+
+    def _require_finite(self, parts: list[_Part], norms: dict[str, Tensor], batch: Batch) -> None:
+        """Stop before the update when anything is NaN or infinite: one look from the host a step."""
+        numbers = [v.float() for part in parts for v in part.losses.values()] + list(norms.values())
+        if bool(torch.stack(numbers).isfinite().all()):
+            return
+        for part in parts:
+            for term, value in part.losses.items():
+                if not bool(value.isfinite()):
+                    self._fail(f"loss '{part.group}.{term}' is {float(value)}", part.ids)
+        for name in norms:
+            group = self.groups[name]
+            bad = [
+                n
+                for n, p in zip(group.names, group.parameters)
+                if p.grad is not None and not bool(p.grad.isfinite().all())
+            ]
+            if bad:
+                more = f" and of {len(bad) - 1} more" if len(bad) > 1 else ""
+                self._fail(f"the gradient of '{bad[0]}'{more} (group '{name}') is not finite", batch.ids)
+        self._fail(f"the gradient norm is not finite ({', '.join(norms)})", batch.ids)
+
+    def _fail(self, what: str, ids: list[str]) -> None:
+        self._drop_gradients()
+        kept = (
+            f"the checkpoint of step {self.saved} is kept" if self.saved >= 0 else "no checkpoint was due yet"
+        )
+        whose = f"; batch {', '.join(ids)}" if ids else ""
+        message = f"{self.stage}, step {self.done + 1}: {what}{whose}; {kept}"
+        self._event("failed", message=message)
+        raise RunError(message)
+
+    def _drop_gradients(self) -> None:
+        for parameter in self.module.parameters():
+            parameter.grad = None
+
+    def _remember_buffers(self) -> None:
+        """Copy all buffers, into the former copies where they fit."""
+        former = {(id(m), n): saved for m, n, saved in self._buffers}
+        self._buffers = []
+        for module in self.module.modules():
+            for name, buffer in module._buffers.items():
+                if buffer is None:
+                    continue
+                saved = former.get((id(module), name))
+                if saved is None or saved.shape != buffer.shape or saved.dtype != buffer.dtype:
+                    saved = torch.empty_like(buffer)
+                saved.copy_(buffer.detach())
+                self._buffers.append((module, name, saved))
+
+    @torch.no_grad()
+    def _restore_buffers(self) -> None:
+        for module, name, saved in self._buffers:
+            now = module._buffers[name]
+            if now is not None and now.shape == saved.shape and now.dtype == saved.dtype:
+                now.copy_(saved)
+            else:
+                module._buffers[name] = saved.clone()
+
+    # Values and events
+
+    def _event(self, kind: str, values: dict[str, float] | None = None, **more: Any) -> None:
+        if self.events is not None:
+            self.events.write(kind, self.stage, self.done, values, **more)
+
+    def _gather(self, parts: list[_Part], norms: dict[str, Tensor]) -> None:
+        """Add to the averages, on the device. The first group's names stay bare, the others' are prefixed."""
+        first = next(iter(self.groups))
+        for part in parts:
+            prefix = "" if part.group == first else f"{part.group}/"
+            values = {"loss": torch.stack([v.float() for v in part.losses.values()]).sum()}
+            for name, value in {**values, **part.losses, **part.logs}.items():
+                self._add(prefix + name, value, part.weight)
+        for group, norm in norms.items():
+            self._add(("" if group == first else f"{group}/") + "grad_norm", norm, 1.0)
+
+    def _add(self, name: str, value: Tensor, weight: float) -> None:
+        value = value.float()
+        if name in self._sums:
+            total, count = self._sums[name]
+            self._sums[name] = (total + value * weight, count + weight)
+        else:
+            self._sums[name] = (value * weight, weight)
+
+    def _log(self) -> None:
+        """Write the averages since the last time: the only other look from the host."""
+        if not self._sums:
+            return
+        numbers = torch.stack(
+            [total.reshape(()).to(self.device) for total, _ in self._sums.values()]
+        ).tolist()
+        self._shown = {n: v / count for (n, (_, count)), v in zip(self._sums.items(), numbers)}
+        self._sums = {}
+        self._shown["lr"] = next(iter(self.groups.values())).lr * lr_factor(self.done - 1, self.options)
+        epoch = order.epoch_of(self.done - 1, self.options.batch, len(self.source))
+        self._event("train", self._shown, epoch=epoch)
+
+    def _show(self) -> None:
+        now, (then, before) = time.monotonic(), self._tick
+        if self.progress is None or (now - then < PROGRESS_SECONDS and self.done < self.options.steps):
+            return
+        self._tick = (now, self.done)
+        speed = (self.done - before) / max(now - then, 1e-9)
+        self.progress.update(self.stage, self.done, self.options.steps, self._shown, speed)
+
+    # Validation
+
+    @torch.no_grad()
+    def _validate(self) -> None:
+        """Average `validation_step` over the validation batches, with the averaged weights."""
+        self.values, self.validated = {}, self.done
+        if self.validation is None:
+            return
+        sums: dict[str, Tensor] = {}
+        count = 0
+        self.module.eval()
+        with self.ema.applied():
+            try:
+                for i, batch in enumerate(self.validation()):
+                    if self.stop.requested:
+                        raise _Interrupted
+                    step = self._step("validation", i)
+                    with autocast(self.options.precision, self.device):
+                        values = self.module.validation_step(batch.to(self.device), step)
+                    for name, value in values.items():
+                        sums[name] = sums.get(name, 0.0) + torch.as_tensor(
+                            value
+                        ).detach().double().cpu() * len(batch)
+                    count += len(batch)
+            except _Interrupted:
+                self.validated = -1
+            except (RuntimeError, MemoryError) as error:
+                if not _out_of_memory(error):
+                    raise
+                raise RunError(f"{self.stage}: out of memory in validation") from error
+            else:
+                self.values = {name: float(total) / count for name, total in sums.items()}
+                self._select()
+        self.module.train()
+        self._check_stop()
+        self._event("validation", self.values, best=self.best)
+        self._tick = (time.monotonic(), self.done)
+
+    def _select(self) -> None:
+        """Keep the weights (averaged, as applied now) when the selected value is the best so far."""
+        options = self.options
+        if not options.select:
+            return
+        if options.select not in self.values:
+            raise RecipeError(
+                f"fit.select = '{options.select}': validation gives {', '.join(self.values) or 'nothing'}"
+            )
+        value = self.values[options.select]
+        sign = 1.0 if options.select_mode == "min" else -1.0
+        if value != value or (self.best is not None and sign * value >= sign * self.best["value"]):
+            return
+        name = f"best-{self.done:08d}"
+        state = {"step": self.done, "value": value, "extra_state": self.module.extra_state()}
+        ckpt.save_checkpoint(self.checkpoints / name, {"weights": self.module.state_dict()}, state)
+        self.best = {"value": value, "step": self.done, "name": name}
+
+    # Checkpoints
+
+    def _save(self) -> None:
+        weights = self.module.state_dict()
+        bad = [k for k, v in weights.items() if v.is_floating_point() and bool(v.isnan().any())]
+        if bad:
+            self._fail(f"'{bad[0]}' became NaN", [])
+        tensors = {"weights": weights, "ema": self.ema.state()}
+        tensors |= {f"optimizer-{name}": group.state() for name, group in self.groups.items()}
+        state = {
+            "stage": self.stage,
+            "seed": self.seed,
+            "step": self.done,
+            "epoch": order.epoch_of(self.done, self.options.batch, len(self.source)),
+            "micro_batches": self.micro_batches,
+            "hooked": self.hooked,
+            "validated": self.validated,
+            "values": self.values,
+            "best": self.best,
+            "seconds": time.monotonic() - self._began,
+            "extra_state": self.module.extra_state(),
+            "options": asdict(self.options),
+            "torch": torch.__version__,
+            "header": self.header,
+        }
+        path = ckpt.save_checkpoint(self.checkpoints / ckpt.checkpoint_name(self.done), tensors, state)
+        self.saved = self.done
+        ckpt.prune(self.checkpoints, path)
+        self._event("checkpoint", path=path.name)
+
+    def _resume(self) -> int | None:
+        """Go on from the newest checkpoint that verifies; returns its step, None when there is none."""
+        found, problems = ckpt.newest_checkpoint(self.checkpoints)
+        if found is not None:
+            self._load(found)
+            if self.done > self.options.steps:
+                raise RunError(
+                    f"{found.folder}: was made after {self.done} steps, but fit.steps = {self.options.steps}"
+                )
+        if self.events is not None:
+            self.events.drop_after(self.stage, self.done, begun=self.hooked == self.done)
+        for problem in problems:
+            problem += f"; going on from step {self.done}"
+            self.notes.append(problem)
+            self._event("fallback", message=problem)
+        if found is None:
+            return None
+        self._event("resume", path=found.folder.name)
+        return self.done
+
+    def _load(self, found: ckpt.Checkpoint) -> None:
+        state = found.state
+        ckpt.load_strict(self.module, found.tensors("weights"), found.folder / ckpt.WEIGHTS)
+        self.module.load_extra_state(state["extra_state"])
+        self.ema.load(found.tensors("ema"))
+        for name, group in self.groups.items():
+            group.load(found.tensors(f"optimizer-{name}"))
+        self.done = self.saved = state["step"]
+        self.micro_batches = max(state["micro_batches"], self.options.accumulate)
+        self.hooked, self.validated, self.values = state["hooked"], state["validated"], state["values"]
+        self.seconds, self.best = state["seconds"], state["best"]
+        if self.best is not None:
+            try:
+                ckpt.open_checkpoint(self.checkpoints / self.best["name"])
+            except RunError as error:
+                self.notes.append(f"the best weights so far are lost: {error}")
+                self.best = None
+
+    def _finish(self) -> Path:
+        """Write the product: the selected best, else the averaged weights; leave the module holding it."""
+        info = {"stage": self.stage, "step": self.done, "ema": self.ema.active, "values": plain(self.values)}
+        if self.best is not None:
+            best = ckpt.open_checkpoint(self.checkpoints / self.best["name"])
+            ckpt.load_strict(self.module, best.tensors("weights"), best.folder / ckpt.WEIGHTS)
+            self.module.load_extra_state(best.state["extra_state"])
+            info |= {"step": self.best["step"], "selected": {self.options.select: self.best["value"]}}
+            path = ckpt.write_weights(self.module, self.folder, info, self.header)
+        else:
+            with self.ema.applied():
+                path = ckpt.write_weights(self.module, self.folder, info, self.header)
+        ckpt.load_weights(self.module, self.folder)
+        self._drop_gradients()
+        self.module.eval()
+        self._event("fitted", self.values, path=path.name)
+        return path
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether torch or Python ran out of memory; the CPU allocator raises a plain RuntimeError."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    said = str(error).lower()
+    return any(s in said for s in ("can't allocate memory", "not enough memory", "out of memory"))
