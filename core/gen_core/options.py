@@ -16,6 +16,11 @@ def positive(default: Any, **kw: Any) -> Any:
     return field(default=default, validator=validators.gt(0), **kw)
 
 
+def table_ref(kind: str, default: str = "") -> Any:
+    """An attrs field naming another table of the recipe, of `kind`; "" names none. Checked when a recipe resolves."""
+    return field(default=default, metadata={"table": kind})
+
+
 @frozen
 class VolumeOptions:
     """[volume]: what every data set delivers. size (D, H, W); wavelengths_nm: D target bands or none."""
