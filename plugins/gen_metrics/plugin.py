@@ -8,8 +8,16 @@ METRICS = {
     "ssim": ("ssim", "Ssim", "Structural similarity of reconstructions, band by band."),
     "ms-ssim": ("ms_ssim", "MsSsim", "Diversity: mean 3-D MS-SSIM over random pairs, safe for thin depth."),
     "fid": ("fid", "Fid", "Frechet distance of volume features, standardized by validation."),
-    "hyperspectral-fid": ("hyperspectral_fid", "HyperspectralFid", "Frechet distance over random band triplets."),
-    "spectral-kl": ("spectral_kl", "SpectralKl", "Gaussian KL and spectral angle of each structure's spectra."),
+    "hyperspectral-fid": (
+        "hyperspectral_fid",
+        "HyperspectralFid",
+        "Frechet distance over random band triplets.",
+    ),
+    "spectral-kl": (
+        "spectral_kl",
+        "SpectralKl",
+        "Gaussian KL and spectral angle of each structure's spectra.",
+    ),
     "anatomy": ("anatomy", "Anatomy", "Discs found, vessel share of the field, vessel contrast kept."),
     "memorization": ("memorization", "Memorization", "Nearest training neighbours and the share of copies."),
     "throughput": ("throughput", "Throughput", "Samples a second and where the time of the run went."),

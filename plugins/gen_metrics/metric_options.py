@@ -1,0 +1,138 @@
+"""Settings of the metrics; attrs only, so that a recipe resolves without torch."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from attrs import Factory, field, frozen, validators
+
+
+def _positive(default: Any) -> Any:
+    return field(default=default, validator=validators.gt(0))
+
+
+def _not_negative(default: Any) -> Any:
+    return field(default=default, validator=validators.ge(0))
+
+
+def _share(default: float) -> Any:
+    """A field in (0, 1)."""
+    return field(default=default, validator=[validators.gt(0.0), validators.lt(1.0)])
+
+
+def _features() -> Any:
+    """The name of a [features] table of the recipe."""
+    return field(default="features", metadata={"table": "features"})
+
+
+def _segmenter() -> Any:
+    """The name of a [segmenter] table of the recipe."""
+    return field(default="segmenter", metadata={"table": "segmenter"})
+
+
+def _falling_or_equal(instance: Any, attribute: Any, value: tuple[float, float]) -> None:
+    if not 0 < value[0] < value[1]:
+        raise ValueError(f"'{attribute.name}' must be two rising numbers above 0, got {list(value)}")
+
+
+def _vessel_and_disc() -> dict[str, tuple[str, ...]]:
+    return {"vessel": ("vein", "artery"), "onh": ("onh",)}
+
+
+@frozen
+class Psnr:
+    """[metrics] psnr: no settings; the range is 2, because volumes lie in [-1, 1]."""
+
+
+@frozen
+class Ssim:
+    """[metrics] ssim: 2-D, band by band."""
+
+    window: int = _positive(11)  # taps of the Gaussian window, at most the axis' length
+    sigma: float = _positive(1.5)  # voxels
+
+
+@frozen
+class MsSsim:
+    """[metrics] ms-ssim: diversity over random pairs of one source."""
+
+    pairs: int = _positive(256)  # pairs of each source
+    volumes: int = field(default=256, validator=validators.ge(2))  # volumes kept of each source at most
+    memory_mb: int = _positive(768)  # for the kept volumes of all sources together; fewer are kept beyond it
+    mode: Literal["3d", "2d"] = "3d"  # "2d": band by band, for comparison with 2-D figures
+    scales: int = field(default=5, validator=[validators.ge(1), validators.le(5)])  # at most
+    window: int = _positive(11)
+    sigma: float = _positive(1.5)
+
+
+@frozen
+class Fid:
+    """[metrics] fid: Frechet distance of volume features."""
+
+    features: str = _features()
+    standardize: Literal["val", "none"] = "val"  # by validation's mean and sd of each feature
+    groups: int = field(default=20, validator=validators.ge(2))  # of volumes, for the jackknife
+    extrapolate: bool = True  # line fit over 1/N in extra
+
+
+@frozen
+class HyperspectralFid:
+    """[metrics] hyperspectral-fid: Frechet distance over random band triplets."""
+
+    features: str = _features()  # a network that takes images
+    triplets: int = _positive(100)  # random band triplets of each volume
+    standardize: Literal["val", "none"] = "none"
+    groups: int = field(default=10, validator=validators.ge(2))  # of volumes, for jackknife and extrapolation
+    batch: int = _positive(100)  # images at once through the network
+    extrapolate: bool = True
+
+
+@frozen
+class SpectralKl:
+    """[metrics] spectral-kl: Gaussian KL and angle of the spectra of each structure."""
+
+    segmenter: str = _segmenter()
+    structures: dict[str, tuple[str, ...]] = Factory(_vessel_and_disc)  # structure -> classes that form it
+    truth: bool = False  # true masks instead of the segmenter for volumes that have them
+    probability: float = _share(0.95)  # pixels at least this sure are taken
+    rim: float = field(default=0.0, validator=[validators.ge(0.0), validators.lt(1.0)])  # of the half width
+    centre: float = field(
+        default=0.0, validator=[validators.ge(0.0), validators.lt(1.0)]
+    )  # of the half width
+    ridge: float = _positive(1e-3)  # added to the diagonal of every covariance, in squared units of [-1, 1]
+    groups: int = field(default=16, validator=validators.ge(2))  # of volumes, for the jackknife
+
+
+@frozen
+class Anatomy:
+    """[metrics] anatomy: discs, vessel share and vessel contrast."""
+
+    segmenter: str = _segmenter()
+    vessel: tuple[str, ...] = ("vein", "artery")  # mask names; a segmenter class "vessel" is taken as it is
+    disc: str = "onh"
+    probability: float = _share(0.5)
+    disc_area: tuple[float, float] = field(
+        default=(0.4, 2.5), validator=_falling_or_equal
+    )  # limits of a disc's area, in medians of validation's largest component
+    speck: float = _share(0.1)  # components under this many medians are ignored
+    wavelength_nm: float = _positive(540.0)  # of vessel contrast and detail
+    ring: float = _share(0.06)  # width of the background ring around vessels, of min(H, W)
+
+
+@frozen
+class Memorization:
+    """[metrics] memorization: nearest training neighbours and the share of copies."""
+
+    features: str = _features()
+    distance: Literal["l1", "l2", "cosine"] = "l1"
+    standardize: Literal["val", "none"] = "val"
+    quantile: float = _share(0.01)  # of the validation-to-training distances
+    mirror: bool = True  # search mirrored copies too
+    neighbours: int = _positive(10)
+    planted: int = _not_negative(64)  # training volumes planted as copies in the audit
+    noise: float = _not_negative(0.02)  # sd of the planted copies' noise, of the range [-1, 1]
+
+
+@frozen
+class Throughput:
+    """[metrics] throughput: no settings; times come from the run's cost.json."""
