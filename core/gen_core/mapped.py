@@ -1,0 +1,36 @@
+"""Memory-mapped arrays read in blocks: pages are handed back, so that memory does not grow with the file."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+
+import numpy as np
+
+BLOCK_BYTES = 16 << 20  # what one block may hold
+
+
+def release(array: np.ndarray) -> None:
+    """Hand the resident pages of a memory-mapped array back to the system; other arrays are left alone.
+
+    The content stays: pages are read again (usually from the system's file cache) when they are touched.
+    """
+    base: object = array
+    while base is not None:
+        if isinstance(base, mmap.mmap):
+            if hasattr(mmap, "MADV_DONTNEED"):
+                base.madvise(mmap.MADV_DONTNEED)
+            return
+        base = getattr(base, "base", None)
+
+
+def blocks(array: np.ndarray, limit: int = BLOCK_BYTES) -> Iterator[np.ndarray]:
+    """Parts of `array` along its first axis in order, each a view of at most `limit` bytes (at least one row).
+
+    The pages behind a part are handed back when the next one is asked for: copy what is kept.
+    """
+    row = max(1, array[:1].nbytes)
+    step = max(1, limit // row)
+    for start in range(0, len(array), step):
+        yield array[start : start + step]
+        release(array)

@@ -1,0 +1,29 @@
+"""Settings of the cube readers."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from attrs import frozen
+
+Axes = Literal["auto", "yxb", "byx", "ybx", "xyb", "bxy"]
+"""Order of the stored axes (y rows, x columns, b bands); "auto": sidecar, then the wavelength count, then y, x, b."""
+
+
+@frozen
+class NpyReader:
+    """numpy .npy and .npz arrays."""
+
+    axes: Axes = "auto"
+
+
+@frozen
+class EnviReader:
+    """ENVI header and data; the header says everything."""
+
+
+@frozen
+class MatReader:
+    """MATLAB v5 files."""
+
+    axes: Axes = "auto"
