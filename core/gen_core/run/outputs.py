@@ -38,7 +38,7 @@ def write_manifest(folder: Path, rows: list[dict[str, Any]], head: dict[str, Any
     atomic.write_text(folder / CARD, card)
 
 
-def note_neighbours(folder: Path, distances: dict[str, float], measure: str) -> None:
+def note_neighbours(folder: Path, distances: dict[str, float], protocol: dict[str, Any]) -> None:
     """Enter each sample's distance to its nearest training volume into the manifest."""
     manifest = read_json(folder / MANIFEST)
     if not manifest:
@@ -46,7 +46,7 @@ def note_neighbours(folder: Path, distances: dict[str, float], measure: str) -> 
     for row in manifest["samples"]:
         if row["id"] in distances:
             row["nearest_training_distance"] = distances[row["id"]]
-    manifest["nearest_training_measure"] = measure
+    manifest["nearest_training_protocol"] = protocol
     atomic.write_json(folder / MANIFEST, manifest)
 
 

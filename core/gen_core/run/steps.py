@@ -159,7 +159,7 @@ def sample(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
     """Draw [sample] n volumes chunk by chunk, keep them, and write them in the format asked for."""
     options = ctx.recipe.sample
     work = chunks(options.n, options.batch)
-    timing = {"sampling": 0.0, "decoding": 0.0, "volumes": 0}
+    timing = {"sampling_seconds": 0.0, "decode_seconds": 0.0, "volumes": 0}
     ids = []
     for k, chunk in enumerate(work):
         ctx.check_stop()
@@ -178,8 +178,8 @@ def sample(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
             )
             with atomic.replacing(path) as beside:
                 save_file({"z": z[:keep].contiguous(), "x": x[:keep].contiguous()}, beside)
-            timing["sampling"] += seconds["sampling"]
-            timing["decoding"] += seconds["decoding"]
+            timing["sampling_seconds"] += seconds["sampling"]
+            timing["decode_seconds"] += seconds["decoding"]
             timing["volumes"] += options.batch
         ids += range(first, first + keep)
         ctx.progress.update(step.name, k + 1, len(work), {"volumes": len(ids)}, None)
@@ -269,10 +269,10 @@ def evaluate(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
     atomic.write_json(folder / "timed.json", timed)
     atomic.write_json(ctx.folder.path / "metrics.json", read_json(folder / "metrics.json"))
     for result in results.values():
-        near = result["extra"].get("nearest_training_distance")
-        if near:
-            measure = f"{result['protocol'].get('distance', '')} in {result['protocol'].get('features', '')}"
-            note_neighbours(ctx.folder.path / "samples", near, measure)
+        rows = result["extra"].get("neighbours")
+        if rows:  # a memorization metric: its distances belong beside each sample
+            nearest = {row["id"]: row["distance"][0] for row in rows if row["distance"]}
+            note_neighbours(ctx.folder.path / "samples", nearest, result["protocol"])
     return {"metrics": sorted(results)}
 
 

@@ -1,0 +1,85 @@
+"""Chunks, shards and seeds of sampling."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from gen_core.errors import RunError, UsageError
+from gen_core.options import SampleOptions
+from gen_core.prior import DiffusionPrior
+from gen_core.run.sampling import chunks, draw_chunk
+from gen_diffusion.ddpm import build as ddpm
+from gen_diffusion.discrete_path import DiscretePath
+from gen_diffusion.sampler_options import Ddpm
+
+SHAPE = (2, 1, 3, 5)
+
+
+class Halves(DiffusionPrior):
+    """Says that half of what it sees is data."""
+
+    shape = SHAPE
+
+    def __init__(self, poison: bool = False):
+        super().__init__()
+        self.path = DiscretePath(np.linspace(1e-3, 0.5, 20))
+        self.poison = poison
+
+    def denoise(self, z_t, t, cond=None):
+        z_0 = z_t / 2 if not self.poison else z_t * float("nan")
+        alpha, sigma = (f(t.double()).float().reshape(-1, 1, 1, 1, 1) for f in (self.path.alpha, self.path.sigma))
+        return z_0, (z_t - alpha * z_0) / sigma
+
+
+class Plain:
+    def decode(self, z):
+        return z
+
+
+def draw(chunk, batch=3, seed=0, **kwargs):
+    options = SampleOptions(n=100, batch=batch, steps=5)
+    z, x, _ = draw_chunk(
+        chunk,
+        prior=Halves(**kwargs),
+        sampler=ddpm(Ddpm(), None),
+        codec=Plain(),
+        options=options,
+        seed=seed,
+        device=torch.device("cpu"),
+    )
+    return x
+
+
+def test_shards_part_the_chunks_and_leave_none_out():
+    whole = chunks(23, 4)
+    assert whole == [0, 1, 2, 3, 4, 5]
+    parts = [chunks(23, 4, (i, 3)) for i in (1, 2, 3)]
+    assert sorted(sum(parts, [])) == whole
+    assert chunks(1, 4) == [0]
+
+
+@pytest.mark.parametrize("shard", [(0, 3), (4, 3)])
+def test_a_shard_outside_its_number_is_refused(shard):
+    with pytest.raises(UsageError, match="must be 1..3"):
+        chunks(23, 4, shard)
+
+
+def test_a_chunk_is_the_same_whenever_it_is_drawn():
+    assert torch.equal(draw(2), draw(2))
+    assert draw(0).shape == (3, *SHAPE)
+
+
+def test_every_sample_of_every_chunk_is_another():
+    samples = torch.cat([draw(0), draw(1)])
+    distances = torch.cdist(samples.flatten(1), samples.flatten(1)) + torch.eye(6) * 1e9
+    assert distances.min() > 0.1
+
+
+def test_the_seed_changes_the_samples():
+    assert not torch.equal(draw(0), draw(0, seed=1))
+
+
+def test_latents_that_are_not_finite_end_the_run_with_their_chunk():
+    with pytest.raises(RunError, match="chunk 0 holds NaN"):
+        draw(0, poison=True)
