@@ -48,7 +48,7 @@ def draw_latents(
     z = noise(0) * sigma.item()
 
     def denoise(z_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        with autocast(device, options.precision):
+        with autocast(options.precision, device):
             z_0, eps = prior.denoise(z_t, t)
         return z_0.float(), eps.float()
 
@@ -78,7 +78,7 @@ def draw_chunk(
     if not torch.isfinite(z).all():
         raise RunError(f"sampling: chunk {chunk} holds NaN or infinite latents; set [sample] clamp or more steps")
     middle = time.perf_counter()
-    with autocast(device, options.precision):
+    with autocast(options.precision, device):
         x = codec.decode(z)
     x = x.float().cpu()
     return z.cpu(), x, {"sampling": middle - start, "decoding": time.perf_counter() - middle}

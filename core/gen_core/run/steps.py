@@ -129,7 +129,7 @@ def encode(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
         for v in range(views):
             view = split if views == 1 else _View(split, v)
             for k, batch in enumerate(ctx.batches(view, options.batch)):
-                with autocast(ctx.device, options.precision):
+                with autocast(options.precision, ctx.device):
                     out = codec.encode(batch.x)
                 z[v, k * options.batch : k * options.batch + len(batch)] = out.float().cpu()
                 ctx.progress.update(step.name, k + 1, -(-len(split) // options.batch), {}, None)
