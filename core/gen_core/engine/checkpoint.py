@@ -207,11 +207,12 @@ def init_weights(module: nn.Module, folder: Path) -> list[str]:
 
 
 def _compare(module: nn.Module, tensors: dict[str, Tensor]) -> tuple[list[str], list[str], list[str]]:
+    """Keys missing from `tensors`, strange to the module, and of another shape or type."""
     own = module.state_dict()
-    unequal = [
-        k for k, v in tensors.items() if k in own and (own[k].shape != v.shape or own[k].dtype != v.dtype)
-    ]
-    return [k for k in own if k not in tensors], [k for k in tensors if k not in own], unequal
+    missing = [k for k in own if k not in tensors]
+    strangers = sorted(k for k in tensors if k not in own)
+    both = [(k, v, tensors[k]) for k, v in own.items() if k in tensors]
+    return missing, strangers, [k for k, a, b in both if a.shape != b.shape or a.dtype != b.dtype]
 
 
 def _storable(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +38,15 @@ class EventLog:
         """All whole lines."""
         return read_events(self.path)
 
-    def drop_after(self, stage: str, step: int, begun: bool = False) -> int:
+    def drop_after(self, stage: str, step: int, at: Collection[str] = ()) -> int:
         """Forget the lines of `stage` beyond `step`, which a resumed fit will write again; returns how many.
 
-        An epoch's line is written before its first step and bears the number of steps done: at exactly `step`
-        it stays only if that step had `begun`.
+        at: the kinds that go at exactly `step` too, because their work was not part of the checkpoint.
         """
 
         def stays(event: dict[str, Any]) -> bool:
-            at = event.get("step", 0)
-            again = at > step or (at == step and event["kind"] == "epoch" and not begun)
+            there = event.get("step", 0)
+            again = there > step or (there == step and event["kind"] in at)
             return event.get("stage") != stage or not again
 
         events = self.read()

@@ -170,6 +170,7 @@ class _Fit:
         self._began = time.monotonic() - self.seconds
         self._tick = (time.monotonic(), self.done)
         self.module.train()
+        self._settle()
         n = len(self.source)
         stream = self.source.stream(order.plan(self.seed, self.done, options.steps, options.batch, n))
         try:
@@ -178,15 +179,13 @@ class _Fit:
                 if order.starts_epoch(self.done, options.batch, n) and self.hooked != self.done:
                     self._start_epoch()
                 self._one_step(batch)
-                self._after_step()
+                if self.done % options.log_every == 0 or self.done == options.steps:
+                    self._log()
+                self._show()
+                self._settle()
         finally:
             if hasattr(stream, "close"):
                 stream.close()
-        self._check_stop()
-        if self.validated != self.done:
-            self._validate()
-        if self.saved != self.done:
-            self._save()
         path = self._finish()
         best = self.best or {}
         return FitSummary(
@@ -201,17 +200,14 @@ class _Fit:
             notes=self.notes,
         )
 
-    def _after_step(self) -> None:
+    def _settle(self) -> None:
+        """Do what is due after `done` steps and was not done yet: validation, then the checkpoint."""
         options, done = self.options, self.done
-        if done % options.log_every == 0 or done == options.steps:
-            self._log()
-        self._show()
-        if options.validate_every and done % options.validate_every == 0:
+        last = done == options.steps
+        if self.validated != done and (last or (done and _due(done, options.validate_every))):
             self._check_stop()
             self._validate()
-        if done % options.checkpoint_every == 0 or done == options.steps:
-            if done == options.steps and self.validated != done:
-                self._validate()
+        if self.saved != done and (last or (done and _due(done, options.checkpoint_every))):
             self._save()
 
     def _check_stop(self) -> None:
@@ -538,7 +534,10 @@ class _Fit:
                     f"{found.folder}: was made after {self.done} steps, but fit.steps = {self.options.steps}"
                 )
         if self.events is not None:
-            self.events.drop_after(self.stage, self.done, begun=self.hooked == self.done)
+            again = {"epoch": self.hooked, "validation": self.validated}  # done after the checkpoint
+            self.events.drop_after(
+                self.stage, self.done, at=[kind for kind, step in again.items() if step != self.done]
+            )
         for problem in problems:
             problem += f"; going on from step {self.done}"
             self.notes.append(problem)
@@ -583,6 +582,10 @@ class _Fit:
         self.module.eval()
         self._event("fitted", self.values, path=path.name)
         return path
+
+
+def _due(done: int, every: int) -> bool:
+    return every > 0 and done % every == 0
 
 
 def _out_of_memory(error: BaseException) -> bool:

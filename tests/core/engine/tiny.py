@@ -5,20 +5,23 @@ python tiny.py FOLDER [STEPS [DELAY]]
 
 from __future__ import annotations
 
+import os
+import random
+import signal
 import sys
 import time
 from pathlib import Path
 
 import torch
-from torch import nn
-
 from gen_core.batch import Batch
 from gen_core.engine.events import EventLog
 from gen_core.engine.fit import fit
 from gen_core.engine.source import TensorSource
 from gen_core.engine.stop import StopFlag
+from gen_core.errors import Stopped
 from gen_core.options import FitOptions
 from gen_core.trainable import GroupLoss, Step, Trainable
+from torch import nn
 
 SHAPE = (7, 2, 3, 4, 5)  # N c d h w
 
@@ -116,16 +119,35 @@ def run(folder: Path, module: Tiny | None = None, *, source=None, stop=None, pro
     return module, summary
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    steps = int(sys.argv[2]) if len(sys.argv) > 2 else 23
-    delay = float(sys.argv[3]) if len(sys.argv) > 3 else 0.0
-    from gen_core.errors import Stopped
+def torment(folder: Path, times: int) -> int:
+    """Start the fit `times` times and kill it at random moments; returns how often it was still running."""
+    rng, kills = random.Random(5), 0
+    for _ in range(times):
+        child = os.fork()
+        if not child:
+            run(folder, Tiny(delay=0.004), select="l2")
+            os._exit(0)
+        time.sleep(rng.uniform(0.02, 0.2))
+        os.kill(child, signal.SIGKILL)
+        kills += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    return kills
 
+
+def serve(folder: Path, delay: float) -> int:
+    """The fit as a command runs it."""
     with StopFlag() as flag:
         print("ready", flush=True)
         try:
-            run(Path(sys.argv[1]), Tiny(delay=delay), stop=flag, steps=steps, select="l2")
+            run(folder, Tiny(delay=delay), stop=flag, select="l2")
         except Stopped as stopped:
             print(stopped)
-            sys.exit(stopped.exit_code)
+            return stopped.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    if sys.argv[1] == "torment":
+        print(torment(Path(sys.argv[2]), int(sys.argv[3])))
+    else:
+        sys.exit(serve(Path(sys.argv[2]), float(sys.argv[3])))
