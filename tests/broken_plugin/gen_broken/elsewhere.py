@@ -1,0 +1,3 @@
+"""Made for another plugin interface."""
+
+GEN_API = 99

@@ -1,0 +1,3 @@
+"""Raises when it is loaded."""
+
+raise RuntimeError("no licence found")
