@@ -140,5 +140,5 @@ def reference_white(nm: ArrayLike) -> Array:
     A fixed calibration: it depends on the wavelengths alone, never on the volumes.
     """
     blond = fundus_reflectance(nm, 30.0, 0.003, 0.013, 0.34, 0.006, 0.35)
-    disc = media_transmittance(nm, 30.0) * disc_reflectance(nm, 0.055, 0.21, 0.0045)
-    return 1.12 * np.maximum(blond, disc)
+    disc = media_transmittance(nm, 30.0) * disc_reflectance(nm, 0.030, 0.20, 0.0042)
+    return 1.1 * np.maximum(blond, disc)

@@ -1,8 +1,8 @@
 """From an eye in millimetres to a hyperspectral picture: fields, masks, layers, blur, motion, light and noise.
 
-Reflectance of a point: media * macular * [surface + vessels * ((1 - disc) (rpe + sclera * deep) + disc * nerve)],
-see `fundus_optics`. All maps are sampled at the pixels of one grid, at small sizes on a grid twice as fine, then
-averaged. Bands are rendered in blocks of bounded memory.
+Reflectance of a point: media * [surface + macular * vessels * ((1 - disc) (rpe + sclera * deep) + disc * nerve)],
+see `fundus_optics`; macular pigment lies behind the surface. Vessels are sampled on a grid twice as fine where pixels
+are coarse, all else at the pixels. Bands are rendered in blocks of bounded memory.
 
 Shapes: maps (H, W) float32, volumes (D, H, W) float32 reflectance.
 """
@@ -37,12 +37,11 @@ _BLOCK = 1 << 21  # elements of a block of bands
 
 @frozen(eq=False)
 class Fields:
-    """What does not depend on wavelength, on the (finer) grid: (N,) or (H, W) maps, float32."""
+    """What does not depend on wavelength: maps (H, W) float32, those of vessels (H factor, W factor)."""
 
-    size: tuple[int, int]  # of the fine grid
-    factor: int  # fine pixels a pixel
-    pixel_mm: float  # of the coarse grid
-    artery_cm: Map  # blood path
+    factor: int  # fine pixels a pixel, each way
+    pixel_mm: float
+    artery_cm: Map  # blood path, on the fine grid
     vein_cm: Map
     choroid_cm: Map
     melanin: Map
@@ -51,7 +50,7 @@ class Fields:
     rpe: Map
     disc: Map
     cup: Map
-    masks: dict[str, NDArray[np.bool_]]  # (H, W) of the coarse grid
+    masks: dict[str, NDArray[np.bool_]]
 
 
 def pixel_mm(size: tuple[int, int], fov_mm: float) -> float:
@@ -64,9 +63,8 @@ def fields(eye: Eye, tree: VesselTree, noise_seed: int, size: tuple[int, int], f
     H, W = size
     px = pixel_mm(size, fov_mm)
     factor = 2 if px > _FINE_PIXEL_MM else 1
-    h, (rows, cols) = px / factor, (H * factor, W * factor)
-    y = ((np.arange(rows) + 0.5) - rows / 2) * h
-    x = ((np.arange(cols) + 0.5) - cols / 2) * h
+    y = ((np.arange(H) + 0.5) - H / 2) * px
+    x = ((np.arange(W) + 0.5) - W / 2) * px
     dx, dy = np.float32(x - eye.disc[0]), np.float32(y - eye.disc[1])
     fx, fy = np.float32(x - eye.fovea[0]), np.float32(y - eye.fovea[1])
 
@@ -93,21 +91,21 @@ def fields(eye: Eye, tree: VesselTree, noise_seed: int, size: tuple[int, int], f
     # Nerve fibres shine along the arcades, at an arc around the fovea; the foveola has none.
     r_fovea = np.sqrt(to_fovea2)
     sheen = 1 + 0.55 * np.exp(-(((r_fovea - 2.3) / 1.0) ** 2)) + 0.10 * grain
-    vessels = {k: rasterize(tree, k, (rows, cols), h) for k in (ARTERY, VEIN)}
+    vessels = {k: rasterize(tree, k, (H * factor, W * factor), px / factor, factor) for k in (ARTERY, VEIN)}
+    # Nerve fibres cover the vessels on the disc in part; cm.
     path = {
-        k: v[0] * (0.1 * (1 - 0.65 * disc)) for k, v in vessels.items()
-    }  # cm; the disc's are half covered
+        k: v[0] * np.repeat(np.repeat(0.1 * (1 - 0.65 * disc), factor, 0), factor, 1)
+        for k, v in vessels.items()
+    }
 
-    r_field = np.hypot(x, y[:, None]) / (fov_mm / 2)
-    valid = _pool(r_field, factor) < FIELD
-    onh = (_pool(disc, factor) > 0.5) & valid
+    valid = np.hypot(x, y[:, None]) < FIELD * fov_mm / 2
+    onh = (disc > 0.5) & valid
     cover = {k: _pool(v[1].astype(np.float32), factor) for k, v in vessels.items()}
-    vein = (cover[VEIN] > 0.5) & (cover[VEIN] >= cover[ARTERY]) & valid & ~onh
-    artery = (cover[ARTERY] > 0.5) & ~vein & valid & ~onh
-    fovea = (_pool(r_fovea, factor) < FOVEA_MM) & valid & ~vein & ~artery
+    vein = (cover[VEIN] >= 0.5) & (cover[VEIN] >= cover[ARTERY]) & valid & ~onh
+    artery = (cover[ARTERY] >= 0.5) & ~vein & valid & ~onh
+    fovea = (r_fovea < FOVEA_MM) & valid & ~vein & ~artery & ~onh
     f32 = lambda m: np.ascontiguousarray(m, np.float32)
     return Fields(
-        size=(rows, cols),
         factor=factor,
         pixel_mm=px,
         artery_cm=f32(path[ARTERY]),
@@ -123,39 +121,39 @@ def fields(eye: Eye, tree: VesselTree, noise_seed: int, size: tuple[int, int], f
     )
 
 
-_CHOROID = (
-    (0.75, 1.25, 0.40),
-    (0.95, 0.70, 0.30),
-)  # lattice (y, x) in mm and width of the ribbons, two layers
+# Lattice (y, x) in mm and width of the ribbons, of two layers of choroidal vessels.
+_CHOROID = ((0.75, 1.25, 0.40), (0.95, 0.70, 0.30))
 # Melanocytes lie densest beside the vessels: keeps the pattern's contrast from falling faster than the layers'.
-MELANIN_BESIDE_VESSELS = 0.006
+MELANIN_BESIDE_VESSELS = 0.005
 
 
 def reflectance(eye: Eye, f: Fields, nm: NDArray[np.float64]) -> Map:
-    """Noise-free reflectance without optics (D, H, W) on the coarse grid: what a perfect camera would see."""
+    """Noise-free reflectance before the camera's optics (D, H, W), evenly lit."""
     column = lambda a: np.asarray(a, np.float32)[:, None]
     flat = lambda m: m.reshape(1, -1)
-    blood = optics.blood_absorption(nm, optics.CHOROID_SATURATION)
+    H, W = f.disc.shape
     ln10 = np.log(10.0)
-    # Both exponents are sums of (spectrum x map): matrix products.
-    deep = np.stack([-2 * blood, -2 * ln10 * optics.melanin_density(nm)], 1).astype(np.float32)
-    deep = np.exp(deep @ np.stack([f.choroid_cm.ravel(), f.melanin.ravel()]))
-    front = np.stack(
-        [-optics.vessel_density(nm, 1.0, s) for s in (eye.artery_saturation, eye.vein_saturation)], 1
-    )
-    vessels = np.exp(front.astype(np.float32) @ np.stack([f.artery_cm.ravel(), f.vein_cm.ravel()]))
+    vessels = column(-optics.vessel_density(nm, 1.0, eye.artery_saturation)) * flat(f.artery_cm)
+    vessels -= column(optics.vessel_density(nm, 1.0, eye.vein_saturation)) * flat(f.vein_cm)
+    np.exp(vessels, out=vessels)
+    vessels = _pool(vessels.reshape(len(nm), H * f.factor, W * f.factor), f.factor).reshape(len(nm), -1)
+
+    R = column(-2 * optics.blood_absorption(nm, optics.CHOROID_SATURATION)) * flat(f.choroid_cm)
+    R -= column(2 * ln10 * optics.melanin_density(nm)) * flat(f.melanin)
+    np.exp(R, out=R)
+    R *= np.float32(eye.sclera)
+    R += flat(f.rpe)
+    R *= flat(1 - f.disc)
     rim = optics.disc_reflectance(nm, eye.nerve, eye.lamina, 0.1 * eye.disc_capillary_mm)
-    cup = optics.disc_reflectance(nm, eye.nerve, eye.lamina, 0.1 * eye.disc_capillary_mm / 3)
-    deep *= np.float32(eye.sclera)
-    deep += flat(f.rpe)
-    deep *= flat(1 - f.disc)
-    deep += column(rim) * flat(f.disc)
-    deep += column(cup - rim) * flat(f.disc * f.cup)
-    deep *= vessels
-    deep += flat(f.surface)
-    deep *= np.exp(column(-2 * ln10 * optics.macular_density(nm)) * flat(f.macular))
-    deep *= column(optics.media_transmittance(nm, eye.age))
-    return _pool(deep.reshape(len(nm), *f.size), f.factor)
+    cup = optics.disc_reflectance(nm, eye.nerve, eye.lamina, 0.055 * eye.disc_capillary_mm)
+    R += column(rim) * flat(f.disc)
+    R += column(cup - rim) * flat(f.disc * f.cup)
+    R *= vessels
+    stained = optics.macular_density(nm) > 1e-4  # the pigment is gone beyond 580 nm
+    R[stained] *= np.exp(column(-2 * ln10 * optics.macular_density(nm[stained])) * flat(f.macular))
+    R += flat(f.surface)
+    R *= column(optics.media_transmittance(nm, eye.age))
+    return R.reshape(len(nm), H, W)
 
 
 def picture(
@@ -176,7 +174,7 @@ def picture(
     shift = np.cumsum(g.normal(0.0, _MOTION_MM / np.sqrt(len(nm)), (len(nm), 2)), 0)
     shift -= shift.mean(0)
     white = optics.reference_white(nm).astype(np.float32)[:, None, None]
-    step = max(1, _BLOCK // (f.size[0] * f.size[1]))
+    step = max(1, _BLOCK // f.artery_cm.size)
     for k in range(0, len(nm), step):
         of = slice(k, k + step)
         R = _blur(reflectance(eye, f, nm[of]), f.pixel_mm, shift[of])
@@ -222,11 +220,17 @@ def _noise(g: np.random.Generator, y: NDArray, x: NDArray, step_y: float, step_x
     The lattice lies in mm, so that any image samples the same function.
     """
     ny, nx = int(2 * _NOISE_MM / step_y) + 4, int(2 * _NOISE_MM / step_x) + 4
-    c = g.standard_normal((ny, nx))
-    return (_basis(y, step_y, ny) @ c @ _basis(x, step_x, nx).T).astype(np.float32) / np.float32(0.479)
+    c = g.standard_normal((ny, nx), dtype=np.float32)
+    (iy, wy), (ix, wx) = _spline(y, step_y), _spline(x, step_x)
+    rows = sum(wy[k][:, None] * c[iy + k] for k in range(4))
+    columns = np.ascontiguousarray(rows.T)
+    return np.ascontiguousarray(sum(wx[k][:, None] * columns[ix + k] for k in range(4)).T) / np.float32(0.479)
 
 
-def _basis(t: NDArray, step: float, n: int) -> NDArray:
-    """(len(t), n) values of the n cubic B-splines at distance `step`."""
-    d = np.abs((np.clip(t, -_NOISE_MM, _NOISE_MM) + _NOISE_MM)[:, None] / step + 1.0 - np.arange(n))
-    return np.where(d < 1, 2 / 3 - d**2 + d**3 / 2, np.where(d < 2, (2 - d) ** 3 / 6, 0.0))
+def _spline(t: NDArray, step: float) -> tuple[NDArray[np.int64], Map]:
+    """First lattice index (n,) and weights (4, n) of the cubic B-spline at t."""
+    u = (np.clip(t, -_NOISE_MM, _NOISE_MM) + _NOISE_MM) / step
+    i = u.astype(int)
+    f = u - i
+    w = np.stack([(1 - f) ** 3, 3 * f**3 - 6 * f**2 + 4, -3 * f**3 + 3 * f**2 + 3 * f + 1, f**3]) / 6
+    return i, w.astype(np.float32)

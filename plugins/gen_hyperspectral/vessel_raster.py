@@ -12,12 +12,13 @@ _CHUNK = 1 << 20  # window elements at once
 
 
 def rasterize(
-    tree: VesselTree, kind: int, size: tuple[int, int], pixel_mm: float
+    tree: VesselTree, kind: int, size: tuple[int, int], pixel_mm: float, factor: int = 1
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """(blood path in mm (H, W), inside (H, W)) of the vessels of `kind` on a grid centred at the frame's origin.
 
     The path of a tube of radius R at distance q from its axis is the chord 2 sqrt(R^2 - q^2); where tubes of one
-    kind overlap, the longest chord counts.
+    kind overlap, the longest chord counts. `inside` knows only vessels at least one picture pixel wide (`factor` grid
+    pixels): a mask of thinner ones would be a row of dots.
     """
     H, W = size
     of = tree.kind == kind
@@ -57,5 +58,5 @@ def rasterize(
             pale = (true[p] / R[p]) ** 2
             chord = 2 * np.sqrt(R[p][n] ** 2 - hit) * pale[n] * np.float32(pixel_mm)
             np.maximum.at(path, at, chord)
-            inside[at[hit < true[p][n] ** 2]] = True
+            inside[at[(hit < (true[p][n]) ** 2) & (2 * true[p][n] >= factor)]] = True
     return path.reshape(H, W), inside.reshape(H, W)

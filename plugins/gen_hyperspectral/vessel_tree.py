@@ -108,13 +108,13 @@ def _trunks(growth: _Growth) -> None:
         for temporal in (True, False):
             for kind in (ARTERY, VEIN):
                 aside = 0.20 * vein_outside * (1 if kind == VEIN else -1) + g.normal(0.0, 0.07)
-                for _ in range(8):
-                    p = (
-                        _trunk(g, u, upper, temporal, height, aside, fovea)
-                        + hilum[kind] * (1 - u[:, None]) ** 2
-                    )
-                    if _free(growth, p, kind):
+                for _ in range(12):
+                    p = _trunk(g, u, upper, temporal, height, aside, fovea)
+                    p = p + hilum[kind] * (1 - u[:, None]) ** 2
+                    free = _free_points(growth, p, kind)
+                    if free == len(p):
                         break
+                p = p[: max(free, 3)]  # hardly ever: twelve courses met another trunk
                 r0 = _ARTERY_RADIUS_MM * (_VEIN_WIDTH if kind == VEIN else 1.0) * g.uniform(0.92, 1.08)
                 line = growth.add(p, r0 * growth.scale * (1.0 if temporal else 0.74), kind, -1)
                 rows, cols = growth.cell(_dense(p))
@@ -152,11 +152,27 @@ def _dense(p: Array, parts: int = 4) -> Array:
     return np.concatenate([(p[:-1] * (1 - f) + p[1:] * f).reshape(-1, 2), p[-1:]])
 
 
-def _free(growth: _Growth, p: Array, kind: int) -> bool:
-    q = _dense(p)
-    q = q[np.hypot(*q.T) > _HILUM_MM]
+def _free_points(growth: _Growth, p: Array, kind: int, parts: int = 4) -> int:
+    """How many points of a course lie before it meets a vessel of its kind (in the hilum they may lie together)."""
+    q = _dense(p, parts)
     rows, cols = growth.cell(q)
-    return bool((growth.owner[kind, rows, cols] < 0).all())
+    taken = (growth.owner[kind, rows, cols] >= 0) & (np.hypot(*q.T) > _HILUM_MM)
+    return int(taken.argmax()) // parts + 1 if taken.any() else len(p)
+
+
+def _meets(path: Array, other: Array) -> NDArray[np.bool_]:
+    """(B,) whether the polyline path (B, n, 2) properly crosses other (B, m, 2)."""
+    a, b = path[:, :-1, None], path[:, 1:, None]
+    c, d = other[:, None, :-1], other[:, None, 1:]
+    hit = (_side(a, b, c) * _side(a, b, d) < 0) & (_side(c, d, a) * _side(c, d, b) < 0)
+    return hit.any((1, 2))
+
+
+def _side(p: Array, q: Array, s: Array) -> Array:
+    """Positive where s lies left of the line from p to q, negative right of it."""
+    return (q[..., 0] - p[..., 0]) * (s[..., 1] - p[..., 1]) - (q[..., 1] - p[..., 1]) * (
+        s[..., 0] - p[..., 0]
+    )
 
 
 def _branches(
@@ -169,33 +185,33 @@ def _branches(
 ) -> range:
     """Let branches leave `lines` and grow together, one step at a time; returns the lines that were added."""
     g, first = growth.g, len(growth.points)
-    seeds: list[tuple[int, int, float, float, float, float]] = []  # line, piece, share, heading, length, side
-    for line in lines:
-        pieces = len(growth.radii[line])
-        n = int(g.integers(*count))
-        at = np.sort(g.uniform(0.12, 0.95, n))
-        sides = np.where((np.arange(n) + g.integers(2)) % 2, 1.0, -1.0)
-        for f, side in zip(at, sides):
-            k = int(f * pieces)
-            if pieces < 4 or k < 2:
-                continue
-            t = growth.points[line][k + 1] - growth.points[line][k]
-            heading = np.arctan2(t[1], t[0]) + side * g.uniform(*angle)
-            seeds.append((line, k, g.uniform(*share), heading, g.uniform(*length), side))
-    if not seeds:
+    n = g.integers(*count, len(lines))
+    n[[len(growth.radii[line]) < 5 for line in lines]] = 0
+    parent = np.repeat(np.asarray(lines, int), n)
+    at, flow = g.uniform(0.12, 0.95, len(parent)), g.uniform(*share, len(parent))
+    bend, reach = g.uniform(*angle, len(parent)), g.uniform(*length, len(parent))
+    if not len(parent):
         return range(first, first)
-    parent = np.array([s[0] for s in seeds])
-    kind = np.array([growth.kinds[s] for s in parent])
-    pos = np.array([growth.points[s[0]][s[1]] for s in seeds])
-    paths, steps = _walk(
-        growth, pos, np.array([s[3] for s in seeds]), parent, kind, np.array([s[4] for s in seeds])
-    )
-    number = np.full(len(seeds), -1)
-    for b, (line, piece, flow, *_) in enumerate(seeds):
-        if steps[b] < 3 or growth.radii[line][piece] * flow ** (1 / 3) < _SMALLEST_MM * growth.scale:
-            continue  # too short to be a vessel: no blood is taken for it
-        r = growth.leave(line, piece, flow)
-        number[b] = growth.add(paths[: steps[b] + 1, b], r, int(kind[b]), line)
+    order = np.lexsort((at, parent))  # along each line: a branch thins what lies behind it
+    at = at[order]
+    side = np.where((np.arange(len(parent)) + g.integers(2)) % 2, 1.0, -1.0)
+    pieces = np.array([len(r) for r in growth.radii])
+    offset = np.concatenate([[0], np.cumsum(pieces + 1)])[parent]
+    points = np.concatenate(growth.points)
+    k = np.maximum((at * pieces[parent]).astype(int), 2)
+    tangent = points[offset + k + 1] - points[offset + k]
+    heading = np.arctan2(tangent[:, 1], tangent[:, 0]) + side * bend
+    kind = np.array(growth.kinds)[parent]
+    paths, steps = _walk(growth, points[offset + k], heading, parent, kind, reach)
+    # Near its start a branch may pass the parent's cells: refuse it where it really meets the parent again.
+    near = offset[:, None] + np.clip(k[:, None] + np.arange(-7, 9), 0, pieces[parent][:, None])
+    steps[_meets(paths[1:6].transpose(1, 0, 2), points[near])] = 0
+    number = np.full(len(parent), -1)
+    for b in np.flatnonzero(steps >= 3):  # shorter ones are no vessels: no blood is taken for them
+        line, piece = int(parent[b]), int(k[b])
+        if growth.radii[line][piece] * flow[b] ** (1 / 3) > _SMALLEST_MM * growth.scale:
+            r = growth.leave(line, piece, flow[b])
+            number[b] = growth.add(paths[: steps[b] + 1, b], r, int(kind[b]), line)
     # The grid knew the walkers by provisional numbers; give the cells to the lines that stayed.
     table = np.concatenate([np.arange(first), number])
     taken = growth.owner >= first
@@ -260,11 +276,7 @@ def crossings(tree: VesselTree, kind: int, beyond_mm: float = _HILUM_MM) -> int:
     centre; a branch touches its parent where it leaves it, which is no crossing."""
     of = np.flatnonzero((tree.kind == kind) & (np.hypot(*tree.stop.T) > beyond_mm))
     a, b, line = tree.start[of], tree.stop[of], tree.line[of]
-    side = lambda p, q, s: (
-        (q[..., 0] - p[..., 0]) * (s[..., 1] - p[..., 1]) - (q[..., 1] - p[..., 1]) * (s[..., 0] - p[..., 0])
-    )
-    A, B_, C, E = a[:, None], b[:, None], a[None], b[None]
-    eps = 1e-9
-    cross = (side(A, B_, C) * side(A, B_, E) < -eps) & (side(C, E, A) * side(C, E, B_) < -eps)
+    A, B, C, D, tiny = a[:, None], b[:, None], a[None], b[None], 1e-9
+    cross = (_side(A, B, C) * _side(A, B, D) < -tiny) & (_side(C, D, A) * _side(C, D, B) < -tiny)
     cross &= line[:, None] < line[None]
     return int(cross.sum())
