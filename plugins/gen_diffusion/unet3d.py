@@ -22,8 +22,7 @@ from gen_diffusion.attention import (
     SpatialLinearAttention,
 )
 from gen_diffusion.ddpm3d_options import NORM_GROUPS, Ddpm3d
-
-EPS = 1e-5  # of GroupNorm
+from gen_diffusion.modulated_norm import modulated_norm_silu
 
 
 def time_features(k: Tensor, dim: int) -> Tensor:
@@ -60,18 +59,25 @@ class NormScaleSilu(nn.Module):
         self, h: Tensor, batch: int, scale: Tensor | None = None, shift: Tensor | None = None
     ) -> Tensor:
         """h: (B * D, C, H, W); scale, shift: (B, C)."""
-        depth, dim = h.shape[0] // batch, h.shape[1]
-        groups = h.unflatten(0, (batch, depth)).unflatten(2, (NORM_GROUPS, -1)).float()
-        var, mean = torch.var_mean(groups, dim=(1, 3, 4, 5), correction=0)
-        rstd = torch.rsqrt(var + EPS)
-        size = dim // NORM_GROUPS
-        weight = rstd.repeat_interleave(size, 1) * self.weight.float()
-        bias = self.bias.float() - mean.repeat_interleave(size, 1) * weight
-        if scale is not None:
-            gain = 1.0 + scale.float()
-            weight, bias = weight * gain, bias * gain + shift.float()
-        wide = lambda a: a.to(h.dtype).repeat_interleave(depth, 0)[:, :, None, None]
-        return F.silu(torch.addcmul(wide(bias), h, wide(weight)))
+        n, dim, height, width = h.shape
+        x = h.permute(0, 2, 3, 1).reshape(batch, -1, dim)
+        gain, bias = self.weight.float(), self.bias.float()
+        if scale is None:
+            gain, bias = gain.expand(batch, dim), bias.expand(batch, dim)
+        else:
+            gain, bias = (
+                torch.addcmul(gain, gain, scale.float()),
+                torch.addcmul(shift.float() + bias, bias, scale.float()),
+            )
+        x = modulated_norm_silu(x, gain, bias, NORM_GROUPS)
+        return x.view(n, height, width, dim).permute(0, 3, 1, 2)
+
+
+class Pointwise(nn.Linear):
+    """A 1 x 1 x 1 convolution: a product over the channels-last view."""
+
+    def forward(self, h: Tensor) -> Tensor:
+        return super().forward(h.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class ResidualBlock(nn.Module):
@@ -84,7 +90,7 @@ class ResidualBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(dim_out, dim_out, 3, padding=1)
         self.norm2 = NormScaleSilu(dim_out)
-        self.skip = nn.Conv2d(dim_in, dim_out, 1) if dim_in != dim_out else nn.Identity()
+        self.skip = Pointwise(dim_in, dim_out) if dim_in != dim_out else nn.Identity()
 
     def forward(self, h: Tensor, batch: int, time: Tensor | None) -> Tensor:
         """time: (B, 2 C_out), or None."""
@@ -175,10 +181,10 @@ class Unet3d(nn.Module):
         self.up = nn.ModuleList(Level(2 * b, a, o) for a, b in reversed(pairs))
         self.grow = nn.ModuleList(Up(a) for a, _ in reversed(pairs[1:]))
         self.last = ResidualBlock(2 * o.base, o.base, o.dropout)
-        self.final = nn.Conv2d(o.base, channels, 1)
+        self.final = Pointwise(o.base, channels)
         self.time_dims = [d for level in (*self.down, self.middle, *self.up) for d in level.time_dims]
         self.time_projection = nn.Linear(4 * o.base, sum(self.time_dims))  # of all blocks, in one product
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # or every call would rearrange the kernels
 
     def times(self, k: Tensor) -> list[Tensor]:
         """Scale and shift of every block, (B, 2 C) each, in float32 whatever the autocast."""
