@@ -54,23 +54,24 @@ def reconstructions(ctx: RunContext, batches: Iterable[Batch]) -> Iterator[Batch
         )
 
 
-def source_batches(
-    ctx: RunContext, synthetic: Callable[..., Iterable[Batch]]
-) -> dict[str, tuple[int, Callable[[], Iterable[Batch]]]]:
-    """Source name -> (volumes, batches), for the sources this run has."""
+Sources = dict[str, tuple[int, Callable[[], Iterable[Batch]]]]
+"""Source name -> (how many volumes, how to stream them)."""
+
+
+def run_sources(ctx: RunContext, synthetic: Callable[..., Iterable[Batch]]) -> Sources:
+    """The sources that this run has: real splits, reconstructions once encoded, samples once drawn."""
     options = ctx.recipe.evaluate
     size, limit = options.batch, options.volumes
     count = lambda n: min(n, limit) if limit else n
-    sources: dict[str, tuple[int, Callable[[], Iterable[Batch]]]] = {}
+    sources: Sources = {}
     for name in ("train", "val"):
         split = ctx.split(name)
         sources[name] = (count(len(split)), lambda split=split: ctx.batches(split, size, limit))
-    done = {s for s in ("encode", "sample") if ctx.folder.done(s)}
-    if "encode" in done:
+    if ctx.folder.done("encode"):
         for name, origin in (("reconstruction", "val"), ("reconstruction-train", "train")):
             n, batches = sources[origin]
             sources[name] = (n, lambda batches=batches: reconstructions(ctx, batches()))
-    if "sample" in done:
+    if ctx.folder.done("sample"):
         n = ctx.record("sample")["volumes"]
         sources["synthetic"] = (count(n), lambda: synthetic(ctx, size, limit))
     return {name: sources[name] for name in SOURCES if name in sources}
@@ -89,11 +90,8 @@ def build_metrics(ctx: RunContext, context: EvaluationContext) -> dict[str, Metr
 
 
 @torch.no_grad()
-def evaluate_sources(
-    ctx: RunContext, synthetic: Callable[..., Iterable[Batch]]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def evaluate_sources(ctx: RunContext, sources: Sources) -> tuple[dict[str, Any], dict[str, Any]]:
     """(results by metric name, those that depend on the clock), as JSON."""
-    sources = source_batches(ctx, synthetic)
     context = EvaluationContext(ctx, {name: n for name, (n, _) in sources.items()})
     metrics = build_metrics(ctx, context)
     wanted = [name for name in sources if any(name in m.sources for m in metrics.values())]

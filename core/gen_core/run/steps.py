@@ -19,7 +19,7 @@ from gen_core.engine.seeds import stable_seed
 from gen_core.engine.source import SplitSource, TensorSource, TrainingSource
 from gen_core.errors import DataError
 from gen_core.run.context import RunContext
-from gen_core.run.evaluation import evaluate_sources
+from gen_core.run.evaluation import evaluate_sources, run_sources
 from gen_core.run.folder import read_json, sha256_file
 from gen_core.run.graph import StepSpec, is_trainable
 from gen_core.run.outputs import data_card, note_neighbours, write_manifest, write_samples
@@ -264,7 +264,7 @@ def synthetic_batches(ctx: RunContext, size: int, limit: int = 0) -> Iterable[Ba
 
 def evaluate(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
     """Stream every source through every metric; scores go to metrics.json, clock-dependent ones to cost.json."""
-    results, timed = evaluate_sources(ctx, synthetic_batches)
+    results, timed = evaluate_sources(ctx, run_sources(ctx, synthetic_batches))
     atomic.write_json(folder / "metrics.json", {"recipe": ctx.recipe.run.name, "results": results})
     atomic.write_json(folder / "timed.json", timed)
     atomic.write_json(ctx.folder.path / "metrics.json", read_json(folder / "metrics.json"))
