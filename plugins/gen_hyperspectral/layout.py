@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from gen_core.errors import DataError
+
 from gen_hyperspectral.wavelengths import to_nm
 
 WAVELENGTH_NAMES = (
@@ -30,7 +30,7 @@ def choose_variable(
     if wanted:
         if wanted not in shapes:
             raise DataError(
-                f"{path}: dataset.variable = '{wanted}' is no 3-D numeric array of this file; it has: {listed or 'none'}"
+                f"{path}: dataset.variable = '{wanted}' is no 3-D numeric array here; there are: {listed or 'none'}"
             )
         return wanted, []
     if not shapes:
@@ -66,9 +66,7 @@ def as_yxb(array: np.ndarray, axes: str) -> np.ndarray:
     return array.transpose([axes.index(a) for a in "yxb"])
 
 
-def wavelengths_of(
-    bands: int, values: Any, units: str | None, source: str
-) -> tuple[np.ndarray | None, list[str]]:
+def wavelengths_of(bands: int, values: Any, units: str | None, source: str) -> tuple[np.ndarray | None, list[str]]:
     """Wavelengths in nm where `values` has one for each band, else None with a warning."""
     if values is None:
         return None, ["no wavelengths in this file"]

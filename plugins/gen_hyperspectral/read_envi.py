@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from gen_core.errors import DataError
 from gen_core.writer import RawVolume, Reader
+
 from gen_hyperspectral.layout import bad_bands_of, wavelengths_of
 from gen_hyperspectral.reader_options import EnviReader as Options
 
@@ -183,8 +183,8 @@ def open_header(header: Path) -> RawVolume:
     size = data.stat().st_size
     if size < need:
         raise DataError(
-            f"{header}: {y} lines x {x} samples x {bands} bands of {dtype.name} after offset {offset} need {need} bytes, "
-            f"{data.name} has {size}"
+            f"{header}: {y} lines x {x} samples x {bands} bands of {dtype.name} after offset {offset} need {need} "
+            f"bytes, {data.name} has {size}"
         )
     if size > need:
         warnings.append(f"{data.name} has {size - need} bytes more than the header says")

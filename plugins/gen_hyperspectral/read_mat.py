@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from gen_core.errors import DataError
 from gen_core.writer import RawVolume, Reader
+
 from gen_hyperspectral.layout import (
     BAD_BAND_NAMES,
     GOOD_BAND_NAMES,
@@ -85,7 +85,9 @@ class MatCubes(Reader):
         except Exception as error:
             raise DataError(f"{path}: variable '{name}' cannot be read: {_line(error)}") from None
         if array.ndim != 3 or array.dtype.kind not in "buif":
-            raise DataError(f"{path}: variable '{name}' is {array.dtype} {list(array.shape)}, expected a real 3-D array")
+            raise DataError(
+                f"{path}: variable '{name}' is {array.dtype} {list(array.shape)}, expected a real 3-D array"
+            )
         key = next((k for k in WAVELENGTH_NAMES if k in vector), None)
         values = None if key is None else vector[key]
         meta = {"variable": name, "variables": {n: list(s) for n, s in cubes.items()}}

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.lib import format as npy_format
-
 from gen_core.errors import DataError
 from gen_core.writer import RawVolume, Reader
+from numpy.lib import format as npy_format
+
 from gen_hyperspectral.layout import (
     BAD_BAND_NAMES,
     GOOD_BAND_NAMES,
@@ -79,7 +79,12 @@ class NpyCubes(Reader):
         return self._describe(path, array, extra, warnings, name)
 
     def _describe(
-        self, path: Path, array: np.ndarray, extra: dict[str, np.ndarray], warnings: list[str], name: str | None
+        self,
+        path: Path,
+        array: np.ndarray,
+        extra: dict[str, np.ndarray],
+        warnings: list[str],
+        name: str | None,
     ) -> RawVolume:
         meta: dict[str, Any] = {"stored_shape": list(array.shape)}
         if name:
@@ -120,9 +125,7 @@ class NpyCubes(Reader):
         if "units" in side:
             meta["units"] = str(side["units"])
         nodata = float(side["nodata"]) if "nodata" in side else None
-        return RawVolume(
-            array, "yxb", wavelength, bad, nodata, warnings + told + more + bad_told, meta
-        )
+        return RawVolume(array, "yxb", wavelength, bad, nodata, warnings + told + more + bad_told, meta)
 
 
 def _header(path: Path, file: BinaryIO, where: str) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -148,7 +151,7 @@ def _open_npy(path: Path, file: BinaryIO) -> np.ndarray:
     need = math.prod(shape) * dtype.itemsize
     if size - offset < need:
         raise DataError(
-            f"{path}: header says shape {list(shape)} {dtype} ({need} bytes) but {size - offset} bytes follow: truncated?"
+            f"{path}: header says shape {list(shape)} {dtype} ({need} bytes), {size - offset} bytes follow: truncated?"
         )
     if not shape:
         raise DataError(f"{path}: a single number, expected three axes (y, x, band)")

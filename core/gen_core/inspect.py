@@ -1,0 +1,95 @@
+"""What a file holds, told by whichever registered reader recognizes it; statistics are streamed.
+
+Conventions of the figures: minimum, maximum and mean over finite values, as stored; `sha_f32` is the SHA-256 of
+the C-contiguous little-endian float32 bytes in the order of `axes`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gen_core.errors import DataError
+from gen_core.mapped import blocks
+from gen_core.registry import Registry
+from gen_core.writer import RawVolume, Reader
+
+
+def inspect_path(
+    path: str | Path,
+    registry: Registry,
+    variable: str | None = None,
+    wavelengths_nm: Sequence[float] | None = None,
+) -> dict[str, Any]:
+    """The facts of one file as JSON: shape, axes, wavelength_nm, min, max, mean, sha_f32, warnings and more.
+
+    variable: which array of a file that holds several. wavelengths_nm: of its bands, where the file is silent.
+    Raises: DataError when there is no such file, no reader recognizes it, or it is damaged.
+    """
+    path = Path(path).expanduser()
+    name, reader = find_reader(path, registry)
+    raw = reader.open(path, variable=variable, guess=True)
+    if wavelengths_nm is not None and raw.wavelength_nm is None:
+        raw.wavelength_nm = np.asarray(wavelengths_nm, np.float64)
+    return {"file": str(path), "reader": name, **describe(raw)}
+
+
+def find_reader(path: Path, registry: Registry) -> tuple[str, Reader]:
+    """The first registered reader, by name, that recognizes a path. Raises: DataError."""
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    names = registry.names("reader")
+    for name in names:
+        component = registry.get("reader", name)
+        reader = component.build(component.options_class()(), None)
+        if reader.recognizes(path):
+            return name, reader
+    what = "this folder as one volume; name one of its files" if path.is_dir() else "this file"
+    raise DataError(f"{path}: no reader recognizes {what} (installed: {', '.join(names) or 'none'})")
+
+
+def describe(raw: RawVolume) -> dict[str, Any]:
+    """Shape, axes, statistics and hash of a raw volume."""
+    array = raw.array
+    return {
+        "shape": list(array.shape),
+        "axes": raw.axes,
+        "dtype": array.dtype.newbyteorder("=").name,
+        "wavelength_nm": None if raw.wavelength_nm is None else [float(w) for w in raw.wavelength_nm],
+        "bad_bands": None if raw.bad_bands is None else [int(b) for b in np.flatnonzero(raw.bad_bands)],
+        "nodata": None if raw.nodata is None or not math.isfinite(raw.nodata) else float(raw.nodata),
+        **statistics(array),
+        "warnings": list(raw.warnings),
+        "meta": raw.meta,
+    }
+
+
+def statistics(array: np.ndarray) -> dict[str, Any]:
+    """min, max, mean (None without finite values), number of values that are not finite, and sha_f32; streamed."""
+    digest = hashlib.sha256()
+    low, high, total, count = math.inf, -math.inf, 0.0, 0
+    for block in blocks(array):
+        with np.errstate(over="ignore", invalid="ignore"):  # float64 beyond float32 becomes infinite, as a cast says
+            digest.update(np.ascontiguousarray(block, "<f4").view(np.uint8))
+        values = np.asarray(block)
+        if values.dtype.kind == "f":
+            finite = np.isfinite(values)
+            if not finite.all():
+                values = values[finite]
+        if values.size:
+            low, high = min(low, values.min().item()), max(high, values.max().item())
+            total += float(values.sum(dtype=np.float64))
+            count += values.size
+    known = count > 0
+    return {
+        "min": low if known else None,
+        "max": high if known else None,
+        "mean": total / count if known else None,
+        "nonfinite": int(array.size - count),
+        "sha_f32": digest.hexdigest(),
+    }

@@ -1,0 +1,58 @@
+"""Volumes as .npy, with a JSON sidecar that says axes, wavelengths, units and where the volume came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gen_core import atomic
+from gen_core.errors import DataError
+from gen_core.volume import VolumeSpec
+from gen_core.writer import Writer
+
+from gen_hyperspectral.writer_options import NpyWriter as Options
+
+
+def build(options: Options, context: Any = None) -> Writer:
+    """The writer of .npy files."""
+    return NpyFiles()
+
+
+class NpyFiles(Writer):
+    """`stem.npy`, axes (D, H, W), or (C, D, H, W) when there are several channels, and `stem.json`."""
+
+    def write(self, stem: Path, volume: np.ndarray, spec: VolumeSpec, info: dict[str, Any]) -> list[Path]:
+        volume = np.ascontiguousarray(volume, "<f4")
+        array = volume[0] if len(volume) == 1 else volume
+        data, sidecar = stem.with_name(stem.name + ".npy"), stem.with_name(stem.name + ".json")
+        with atomic.replacing(data) as beside, beside.open("wb") as file:
+            np.lib.format.write_array(file, array, allow_pickle=False)
+        facts: dict[str, Any] = {"axes": "byx" if len(volume) == 1 else "cbyx"}
+        if spec.wavelength_nm is not None:
+            facts["wavelength_nm"] = [float(w) for w in spec.wavelength_nm]
+        atomic.write_json(
+            sidecar,
+            {
+                **facts,
+                "units": spec.units,
+                "channels": list(spec.channels),
+                "description": describe(info),
+                "info": info,
+            },
+        )
+        return [data, sidecar]
+
+
+def one_cube(volume: np.ndarray, form: str) -> np.ndarray:
+    """(D, H, W) of a one-channel volume. Raises: DataError for several channels, which the format has no place for."""
+    if len(volume) != 1:
+        raise DataError(f"sample.format = '{form}' holds one channel, the volumes have {len(volume)}: use npy")
+    return volume[0]
+
+
+def describe(info: dict[str, Any]) -> str:
+    """The sentence every file carries."""
+    if info.get("synthetic"):
+        return f"SYNTHETIC data made by gen ({info.get('id', 'sample')}); no patient, not for diagnosis"
+    return f"written by gen ({info.get('id', 'volume')})"
