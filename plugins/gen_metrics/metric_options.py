@@ -95,6 +95,7 @@ class SpectralKl:
     structures: dict[str, tuple[str, ...]] = Factory(_vessel_and_disc)  # structure -> classes that form it
     truth: bool = False  # true masks instead of the segmenter for volumes that have them
     probability: float = _share(0.95)  # pixels at least this sure are taken
+    largest: tuple[str, ...] = ("onh",)  # of these only the largest component counts: an eye has one disc
     rim: float = field(default=0.0, validator=[validators.ge(0.0), validators.lt(1.0)])  # of the half width
     centre: float = field(
         default=0.0, validator=[validators.ge(0.0), validators.lt(1.0)]

@@ -20,6 +20,8 @@ from gen_metrics.moments import GroupMoments
 from gen_metrics.streams import Names, draw_key, mask_union, segment, structure_probability
 
 Gaussian = tuple[Tensor, Tensor]
+FLOORS = (("val", "train"), ("reconstruction", "reconstruction-train"))
+SCORED = (("val", "reconstruction"), ("val", "synthetic"), ("reconstruction", "synthetic"))
 
 
 def gaussian_kl(mean_p: Tensor, cov_p: Tensor, mean_q: Tensor, cov_q: Tensor) -> float:
@@ -49,6 +51,16 @@ def round_field(h: int, w: int, rim: float, centre: float) -> Tensor:
     return (r <= (1 - rim if rim > 0 else float("inf"))) & (r >= centre)
 
 
+def largest_component(mask: Tensor) -> Tensor:
+    """(H, W) bool: only the largest 4-connected component; the first in reading order of equal ones."""
+    from scipy.ndimage import label
+
+    labels, n = label(mask.numpy())
+    if n < 2:
+        return mask
+    return torch.from_numpy(labels == np.bincount(labels.ravel())[1:].argmax() + 1)
+
+
 class SpectralKl(Metric):
     """Streams count, sum and outer products of the spectra of each structure and source, in groups of volumes."""
 
@@ -62,13 +74,6 @@ class SpectralKl(Metric):
         self.field = round_field(h, w, options.rim, options.centre)
         self.names = Names()
         self.moments: dict[tuple[str, str], GroupMoments] = {}  # (structure, source)
-        self.pairs = (
-            ("val", "train"),
-            ("val", "reconstruction"),
-            ("val", "synthetic"),
-            ("reconstruction", "synthetic"),
-            ("reconstruction", "reconstruction-train"),
-        )
 
     def _pixels(self, batch: Batch, structure: str, members: tuple[str, ...]) -> Tensor:
         """(B, H, W) bool: the pixels of a structure."""
@@ -78,9 +83,10 @@ class SpectralKl(Metric):
                 return true & self.field
         segmenter = self.context.segmenter(self.options.segmenter)
         p = segment(segmenter, batch, getattr(self.context, "device", None))
-        return (
-            structure_probability(segmenter, p, structure, members) >= self.options.probability
-        ) & self.field
+        found = structure_probability(segmenter, p, structure, members) >= self.options.probability
+        if structure in self.options.largest:
+            found = torch.stack([largest_component(f) for f in found])
+        return found & self.field
 
     @torch.no_grad()
     def update(self, batch: Batch, source: str) -> None:
@@ -127,15 +133,12 @@ class SpectralKl(Metric):
             for name, m in ((p, mp), (q, mq))
             if m.count <= self.dim
         )
-        floor = (
-            floors.get(p, (None, None))
-            if (p, q) not in (("val", "train"),) and q != "reconstruction-train"
-            else (None, None)
-        )
+        is_floor = (p, q) in FLOORS
+        floor = (None, None) if is_floor else floors.get(p, (None, None))
+        if is_floor:
+            floors[p] = (kl, angle)
         n = int(mq.volumes.sum())
         how = "95 %, delete-a-group jackknife over volumes" if low is not None else ""
-        if (p, q) == ("val", "train") or q == "reconstruction-train":
-            floors[p] = (kl, angle)
         return [
             Value(f"kl {structure}", kl, q, p, low, high, how, floor[0], n, "lower", flag),
             Value(f"angle {structure}", angle, q, p, floor=floor[1], n=n, better="lower", flag=flag),
@@ -146,10 +149,7 @@ class SpectralKl(Metric):
         values: list[Value] = []
         for structure in o.structures:
             floors: dict[str, tuple[float, float]] = {}
-            order = sorted(
-                self.pairs, key=lambda pair: pair not in (self.pairs[0], self.pairs[4])
-            )  # floors first
-            for p, q in order:
+            for p, q in (*FLOORS, *SCORED):
                 values += self._compare(structure, p, q, floors)
         pixels = {f"{s} {src}": m.count for (s, src), m in sorted(self.moments.items())}
         protocol: dict[str, Any] = {
@@ -158,6 +158,7 @@ class SpectralKl(Metric):
             "reconstruction: reconstructed training volumes",
             "structures": {k: list(v) for k, v in o.structures.items()},
             "probability": o.probability,
+            "largest_component_of": list(o.largest),
             "rim": o.rim,
             "centre": o.centre,
             "ridge": o.ridge,
