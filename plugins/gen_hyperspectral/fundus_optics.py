@@ -128,10 +128,10 @@ def disc_reflectance(nm: ArrayLike, nerve: float, lamina: float, capillary_cm: f
     """Reflectance of the optic disc without media: pale nerve fibres before the white lamina cribrosa, no pigment.
 
     nerve: reflectance of the fibres, about grey. lamina: of the lamina behind `capillary_cm` of blood (cm, one way),
-    which makes the rim pink and, in the red, as bright as bare sclera.
+    which makes the rim pink; it rises slowly with wavelength.
     """
     blood = np.exp(-2.0 * blood_absorption(nm, CHOROID_SATURATION) * capillary_cm)
-    return nerve + lamina * blood
+    return nerve + lamina * blood * np.sqrt(np.asarray(nm, float) / 550.0)
 
 
 def reference_white(nm: ArrayLike) -> Array:
@@ -140,5 +140,5 @@ def reference_white(nm: ArrayLike) -> Array:
     A fixed calibration: it depends on the wavelengths alone, never on the volumes.
     """
     blond = fundus_reflectance(nm, 30.0, 0.003, 0.013, 0.34, 0.006, 0.35)
-    disc = media_transmittance(nm, 30.0) * disc_reflectance(nm, 0.030, 0.20, 0.0042)
+    disc = media_transmittance(nm, 30.0) * disc_reflectance(nm, 0.030, 0.185, 0.0052)
     return 1.1 * np.maximum(blond, disc)

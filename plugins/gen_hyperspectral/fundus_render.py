@@ -32,6 +32,7 @@ _SENSOR_PIXELS = 0.40  # sd of the blur by the sensor
 _MOTION_MM = 0.05  # sd of the drift over a whole scan of the bands
 _READ, _SHOT = 0.010, 0.020  # noise as share of the reference white: sd^2 = read^2 + shot^2 * signal
 _NOISE_MM = 10.0  # half side of the square on which the lattices of smooth noise live
+_REFLEX = {ARTERY: 0.35, VEIN: 0.12}  # the stripe of light along a vessel, brighter on arteries
 _BLOCK = 1 << 21  # elements of a block of bands
 
 
@@ -70,7 +71,7 @@ def fields(eye: Eye, tree: VesselTree, noise_seed: int, size: tuple[int, int], f
 
     a, b = eye.disc_radii
     rho = np.hypot(dx / a, dy[:, None] / b)  # 1 at the rim of the disc
-    disc = _soft(rho, 1.0, 0.055)
+    disc = _soft(rho, 1.0, 0.035)
     cup = _soft(np.hypot((dx - 0.06) / a, dy[:, None] / b), eye.cup_ratio, 0.085)
     to_fovea2 = fx**2 + fy[:, None] ** 2
 
@@ -91,7 +92,8 @@ def fields(eye: Eye, tree: VesselTree, noise_seed: int, size: tuple[int, int], f
     # Nerve fibres shine along the arcades, at an arc around the fovea; the foveola has none.
     r_fovea = np.sqrt(to_fovea2)
     sheen = 1 + 0.55 * np.exp(-(((r_fovea - 2.3) / 1.0) ** 2)) + 0.10 * grain
-    vessels = {k: rasterize(tree, k, (H * factor, W * factor), px / factor, factor) for k in (ARTERY, VEIN)}
+    fine = (H * factor, W * factor)
+    vessels = {k: rasterize(tree, k, fine, px / factor, factor, r) for k, r in _REFLEX.items()}
     # Nerve fibres cover the vessels on the disc in part; cm.
     path = {
         k: v[0] * np.repeat(np.repeat(0.1 * (1 - 0.65 * disc), factor, 0), factor, 1)
@@ -114,7 +116,7 @@ def fields(eye: Eye, tree: VesselTree, noise_seed: int, size: tuple[int, int], f
         melanin=f32(melanin),
         macular=f32(eye.macular * np.exp(-to_fovea2 / 0.80**2)),
         surface=f32(eye.surface * sheen),
-        rpe=f32(eye.rpe * (1 + 0.05 * slow) * (1 - 0.40 * np.exp(-to_fovea2 / 0.65**2))),
+        rpe=f32(eye.rpe * (1 + 0.05 * slow) * (1 - 0.48 * np.exp(-to_fovea2 / 0.65**2))),
         disc=f32(disc),
         cup=f32(cup),
         masks={"vein": vein, "artery": artery, "onh": onh, "fovea": fovea, "valid": valid},
@@ -145,7 +147,7 @@ def reflectance(eye: Eye, f: Fields, nm: NDArray[np.float64]) -> Map:
     R += flat(f.rpe)
     R *= flat(1 - f.disc)
     rim = optics.disc_reflectance(nm, eye.nerve, eye.lamina, 0.1 * eye.disc_capillary_mm)
-    cup = optics.disc_reflectance(nm, eye.nerve, eye.lamina, 0.055 * eye.disc_capillary_mm)
+    cup = optics.disc_reflectance(nm, eye.nerve, eye.lamina, 0.07 * eye.disc_capillary_mm)
     R += column(rim) * flat(f.disc)
     R += column(cup - rim) * flat(f.disc * f.cup)
     R *= vessels

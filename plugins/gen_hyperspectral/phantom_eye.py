@@ -41,7 +41,7 @@ class Eye:
     cup_ratio: float  # of the disc's diameter
     nerve: float  # reflectance of the disc's nerve fibres
     lamina: float  # and of the lamina cribrosa behind them
-    disc_capillary_mm: float  # blood before the lamina in the rim; the cup has about half of it
+    disc_capillary_mm: float  # blood before the lamina in the rim; the cup has 0.7 of it
     artery_saturation: float
     vein_saturation: float
 
@@ -70,7 +70,7 @@ def draw_eye(seed: int, subject: int) -> Eye:
     disc = np.array([-2.3, -0.15]) + centre
     fovea = disc + distance * axis
     width = g.uniform(0.82, 0.94)
-    melanin = float(np.clip(np.exp(g.normal(np.log(0.55), 0.38)), 0.28, 1.15))
+    melanin = float(np.clip(np.exp(g.normal(np.log(0.52), 0.36)), 0.28, 1.05))
     return Eye(
         subject=subject,
         mirrored=bool(g.integers(2)),
@@ -79,7 +79,7 @@ def draw_eye(seed: int, subject: int) -> Eye:
         choroid_mm=float(g.uniform(0.045, 0.085)),
         choroid_vessel_mm=float(g.uniform(0.13, 0.18)),
         surface=float(g.uniform(0.0016, 0.0030)),
-        rpe=float(g.uniform(0.0125, 0.0145) - 0.0035 * melanin),  # dark eyes absorb before it, too
+        rpe=float(g.uniform(0.0135, 0.0155) - 0.0055 * melanin),  # dark eyes absorb before it, too
         sclera=float(g.uniform(0.26, 0.36)),
         macular=float(g.uniform(0.20, 0.55)),
         disc=(float(disc[0]), float(disc[1])),
@@ -88,7 +88,7 @@ def draw_eye(seed: int, subject: int) -> Eye:
         disc_radii=(float(width), float(width * g.uniform(1.04, 1.14))),
         cup_ratio=float(g.uniform(0.28, 0.55)),
         nerve=float(g.uniform(0.022, 0.032)),
-        lamina=float(g.uniform(0.16, 0.22)),
+        lamina=float(g.uniform(0.15, 0.20)),
         disc_capillary_mm=float(g.uniform(0.055, 0.085)),
         artery_saturation=float(np.clip(g.normal(0.98, 0.006), 0.95, 1.0)),
         vein_saturation=float(np.clip(g.normal(0.65, 0.03), 0.55, 0.75)),

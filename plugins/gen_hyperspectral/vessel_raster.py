@@ -12,13 +12,13 @@ _CHUNK = 1 << 20  # window elements at once
 
 
 def rasterize(
-    tree: VesselTree, kind: int, size: tuple[int, int], pixel_mm: float, factor: int = 1
+    tree: VesselTree, kind: int, size: tuple[int, int], pixel_mm: float, factor: int = 1, reflex: float = 0.0
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """(blood path in mm (H, W), inside (H, W)) of the vessels of `kind` on a grid centred at the frame's origin.
 
     The path of a tube of radius R at distance q from its axis is the chord 2 sqrt(R^2 - q^2); where tubes of one
     kind overlap, the longest chord counts. `inside` knows only vessels at least one picture pixel wide (`factor` grid
-    pixels): a mask of thinner ones would be a row of dots.
+    pixels): a mask of thinner ones would be a row of dots. reflex: how much paler the bright stripe along the axis is.
     """
     H, W = size
     of = tree.kind == kind
@@ -57,6 +57,8 @@ def rasterize(
             # Widened tubes keep their cross-section: the chord shrinks by (true / drawn)^2.
             pale = (true[p] / R[p]) ** 2
             chord = 2 * np.sqrt(R[p][n] ** 2 - hit) * pale[n] * np.float32(pixel_mm)
+            if reflex:
+                chord *= 1 - np.float32(reflex) * np.exp(hit / (-((0.35 * R[p][n]) ** 2)))
             np.maximum.at(path, at, chord)
             inside[at[(hit < (true[p][n]) ** 2) & (2 * true[p][n] >= factor)]] = True
     return path.reshape(H, W), inside.reshape(H, W)

@@ -203,9 +203,14 @@ def _branches(
     heading = np.arctan2(tangent[:, 1], tangent[:, 0]) + side * bend
     kind = np.array(growth.kinds)[parent]
     paths, steps = _walk(growth, points[offset + k], heading, parent, kind, reach)
-    # Near its start a branch may pass the parent's cells: refuse it where it really meets the parent again.
+    # Near its start a branch may pass the parent's cells: refuse it where it meets the parent again, or a sibling
+    # that left the parent close by.
+    start = paths[:7].transpose(1, 0, 2)
     near = offset[:, None] + np.clip(k[:, None] + np.arange(-7, 9), 0, pieces[parent][:, None])
-    steps[_meets(paths[1:6].transpose(1, 0, 2), points[near])] = 0
+    steps[_meets(start[:, 1:6], points[near])] = 0
+    for gap in range(1, min(4, len(parent))):
+        met = (parent[gap:] == parent[:-gap]) & (steps[:-gap] > 0) & _meets(start[gap:], start[:-gap])
+        steps[gap:][met] = 0
     number = np.full(len(parent), -1)
     for b in np.flatnonzero(steps >= 3):  # shorter ones are no vessels: no blood is taken for them
         line, piece = int(parent[b]), int(k[b])
