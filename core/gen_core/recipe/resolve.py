@@ -188,8 +188,8 @@ def _component_tables(data: dict[str, Any], problem: Any) -> list[tuple[tuple[st
             found.append(((top,), value))
         elif not isinstance(value, dict):
             problem((top,), f"expected a table [{top}] or [{top}.NAME]", value)
-        elif top in ("features", "segmenter") and "use" in value:
-            found.append(((top,), value))
+        elif top in ("features", "segmenter") and ("use" in value or isinstance(value.get("off"), bool)):
+            found.append(((top,), value))  # one component; `off` also ends inherited named ones
         else:
             found += [((top, name), settings) for name, settings in value.items()]
     tables = []

@@ -25,6 +25,7 @@ PRIMITIVES: dict[Any, Schema] = {
     type(None): {"type": "null"},
     Any: {},
 }
+OFF: Schema = {"type": "boolean", "description": "true takes an inherited table away."}
 BOUNDS = {">": "exclusiveMinimum", ">=": "minimum", "<": "exclusiveMaximum", "<=": "maximum"}
 
 
@@ -70,8 +71,7 @@ def _components(kind: str, registry: Registry, defs: Schema) -> None:
         settings = _attrs(cls)
         settings["description"] = component.summary
         settings["properties"]["use"] = {"const": name}
-        if kind in ("metric", "tracker", "features", "segmenter"):
-            settings["properties"]["off"] = {"type": "boolean"}
+        settings["properties"]["off"] = OFF
         if any(f.name == "fit" for f in attrs.fields(cls)):
             for link, text in (
                 ("from", "Run whose finished step is taken."),
@@ -87,7 +87,8 @@ def _component_table(top: str, kind: str, registry: Registry) -> Schema:
         return _by_use(kind, names, DEFAULT_USE.get(top))
     if top in ("features", "segmenter"):
         named = {"type": "object", "additionalProperties": _by_use(kind, names)}
-        return {"if": {"required": ["use"]}, "then": _by_use(kind, names), "else": named}
+        single: Schema = {"anyOf": [{"required": ["use"]}, {"properties": {"off": OFF}, "required": ["off"]}]}
+        return {"if": single, "then": _by_use(kind, names), "else": named}
     return {
         "type": "object",
         "properties": {name: _by_use(kind, names, name) for name in names},

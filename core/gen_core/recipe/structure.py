@@ -270,5 +270,5 @@ def _reworded(error: Exception) -> tuple[str, str]:
     message = (
         re.sub(r": [^:]*$", "", message) if re.match(r"(its length )?must be [<>=]", message) else message
     )
-    message = re.sub(r"must be in \(?(.*?)\)? \(got .*\)$", r"must be one of \1", message, flags=re.S)
+    message = re.sub(r"must be in [\[({]?(.*?)[\])}]? \(got .*\)$", r"must be one of \1", message, flags=re.S)
     return match[1] or match[2], message
