@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,11 +26,14 @@ from gen_core import atomic
 from gen_core.batch import Batch
 from gen_core.engine import checkpoint as ckpt
 from gen_core.engine import order, seeds
+from gen_core.engine.averages import Averages
 from gen_core.engine.device import peak_memory, resolve_device
 from gen_core.engine.ema import Ema
 from gen_core.engine.events import EventLog, plain
 from gen_core.engine.optimizers import Group, lr_factor, make_groups
 from gen_core.engine.precision import autocast
+from gen_core.engine.rescue import Rescue
+from gen_core.engine.rollback import Rollback, out_of_memory
 from gen_core.engine.source import TrainingSource
 from gen_core.engine.stop import StopFlag
 from gen_core.errors import RecipeError, RunError, Stopped
@@ -154,9 +157,9 @@ class _Fit:
         self.best: dict[str, Any] | None = None  # {"value", "step", "name"}
         self.seconds = 0.0
         self.notes: list[str] = []
-        self._sums: dict[str, tuple[Tensor, float]] = {}
+        self.averages = Averages()
+        self.rollback = Rollback(module)
         self._shown: dict[str, float] = {}
-        self._buffers: list[tuple[nn.Module, str, Tensor]] = []
 
     # The loop
 
@@ -172,9 +175,12 @@ class _Fit:
         self.module.train()
         self._settle()
         n = len(self.source)
-        stream = self.source.stream(order.plan(self.seed, self.done, options.steps, options.batch, n))
+        stream = _generator(
+            self.source.stream(order.plan(self.seed, self.done, options.steps, options.batch, n))
+        )
+        self.rescue = Rescue(self.stop)
         try:
-            for batch in stream:
+            while (batch := self._next(stream)) is not None:
                 self._check_stop()
                 if order.starts_epoch(self.done, options.batch, n) and self.hooked != self.done:
                     self._start_epoch()
@@ -184,8 +190,8 @@ class _Fit:
                 self._show()
                 self._settle()
         finally:
-            if hasattr(stream, "close"):
-                stream.close()
+            self.rescue.close()
+            stream.close()
         path = self._finish()
         best = self.best or {}
         return FitSummary(
@@ -200,20 +206,24 @@ class _Fit:
             notes=self.notes,
         )
 
+    def _next(self, stream: Iterator[Batch]) -> Batch | None:
+        with self.rescue.held_up(self._save):
+            return next(stream, None)
+
     def _settle(self) -> None:
         """Do what is due after `done` steps and was not done yet: validation, then the checkpoint."""
         options, done = self.options, self.done
         last = done == options.steps
-        if self.validated != done and (last or (done and _due(done, options.validate_every))):
+        due = lambda every: last or (done > 0 and every > 0 and done % every == 0)
+        if self.validated != done and due(options.validate_every):
             self._check_stop()
             self._validate()
-        if self.saved != done and (last or (done and _due(done, options.checkpoint_every))):
+        if due(options.checkpoint_every):
             self._save()
 
     def _check_stop(self) -> None:
         if self.stop.requested:
-            if self.saved != self.done:
-                self._save()
+            self._save()
             raise Stopped(
                 f"{self.stage}: stopped by {self.stop.requested} after step {self.done} of {self.options.steps}; "
                 "the same command goes on from there"
@@ -260,7 +270,7 @@ class _Fit:
             try:
                 group.step(factor)
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 raise RunError(f"{self.stage}: out of memory in the optimizer step of '{name}'") from error
             with torch.no_grad():
@@ -271,16 +281,18 @@ class _Fit:
 
     def _gradients(self, batch: Batch) -> list[_Part]:
         """Run all micro-batches; when memory runs out, all again in twice as many."""
-        self._remember_buffers()
+        self.rollback.remember()
         while True:
             try:
-                return self._micro_batches(batch)
+                # a long step keeps the loop from seeing a stop; only buffers and gradients change in it
+                with self.rescue.held_up(lambda: self._save(self.rollback.state_dict())):
+                    return self._micro_batches(batch)
             except _Interrupted:
                 self._drop_gradients()
-                self._restore_buffers()
+                self.rollback.restore()
                 raise
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 if self.micro_batches >= self.options.batch:
                     raise RunError(
@@ -290,7 +302,7 @@ class _Fit:
                     ) from error
             # outside the except block, so that the traceback no longer holds the failed attempt's tensors
             self._drop_gradients()
-            self._restore_buffers()
+            self.rollback.restore()
             self.micro_batches = min(2 * self.micro_batches, self.options.batch)
             gc.collect()
             if self.device.type == "cuda":
@@ -369,29 +381,6 @@ class _Fit:
         for parameter in self.module.parameters():
             parameter.grad = None
 
-    def _remember_buffers(self) -> None:
-        """Copy all buffers, into the former copies where they fit."""
-        former = {(id(m), n): saved for m, n, saved in self._buffers}
-        self._buffers = []
-        for module in self.module.modules():
-            for name, buffer in module._buffers.items():
-                if buffer is None:
-                    continue
-                saved = former.get((id(module), name))
-                if saved is None or saved.shape != buffer.shape or saved.dtype != buffer.dtype:
-                    saved = torch.empty_like(buffer)
-                saved.copy_(buffer.detach())
-                self._buffers.append((module, name, saved))
-
-    @torch.no_grad()
-    def _restore_buffers(self) -> None:
-        for module, name, saved in self._buffers:
-            now = module._buffers[name]
-            if now is not None and now.shape == saved.shape and now.dtype == saved.dtype:
-                now.copy_(saved)
-            else:
-                module._buffers[name] = saved.clone()
-
     # Values and events
 
     def _event(self, kind: str, values: dict[str, float] | None = None, **more: Any) -> None:
@@ -405,27 +394,13 @@ class _Fit:
             prefix = "" if part.group == first else f"{part.group}/"
             values = {"loss": torch.stack([v.float() for v in part.losses.values()]).sum()}
             for name, value in {**values, **part.losses, **part.logs}.items():
-                self._add(prefix + name, value, part.weight)
+                self.averages.add(prefix + name, value, part.weight)
         for group, norm in norms.items():
-            self._add(("" if group == first else f"{group}/") + "grad_norm", norm, 1.0)
-
-    def _add(self, name: str, value: Tensor, weight: float) -> None:
-        value = value.float()
-        if name in self._sums:
-            total, count = self._sums[name]
-            self._sums[name] = (total + value * weight, count + weight)
-        else:
-            self._sums[name] = (value * weight, weight)
+            self.averages.add(("" if group == first else f"{group}/") + "grad_norm", norm)
 
     def _log(self) -> None:
-        """Write the averages since the last time: the only other look from the host."""
-        if not self._sums:
-            return
-        numbers = torch.stack(
-            [total.reshape(()).to(self.device) for total, _ in self._sums.values()]
-        ).tolist()
-        self._shown = {n: v / count for (n, (_, count)), v in zip(self._sums.items(), numbers)}
-        self._sums = {}
+        """Write the averages since the last time: the only look from the host beside the finite check."""
+        self._shown = self.averages.take()
         self._shown["lr"] = next(iter(self.groups.values())).lr * lr_factor(self.done - 1, self.options)
         epoch = order.epoch_of(self.done - 1, self.options.batch, len(self.source))
         self._event("train", self._shown, epoch=epoch)
@@ -465,7 +440,7 @@ class _Fit:
             except _Interrupted:
                 self.validated = -1
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 raise RunError(f"{self.stage}: out of memory in validation") from error
             else:
@@ -496,8 +471,11 @@ class _Fit:
 
     # Checkpoints
 
-    def _save(self) -> None:
-        weights = self.module.state_dict()
+    def _save(self, weights: dict[str, Tensor] | None = None) -> None:
+        """Write a checkpoint of now, unless there is one; weights: the state dict, if not the present one."""
+        if self.saved == self.done:
+            return
+        weights = self.module.state_dict() if weights is None else weights
         bad = [k for k, v in weights.items() if v.is_floating_point() and bool(v.isnan().any())]
         if bad:
             self._fail(f"'{bad[0]}' became NaN", [])
@@ -584,13 +562,6 @@ class _Fit:
         return path
 
 
-def _due(done: int, every: int) -> bool:
-    return every > 0 and done % every == 0
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """Whether torch or Python ran out of memory; the CPU allocator raises a plain RuntimeError."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    said = str(error).lower()
-    return any(s in said for s in ("can't allocate memory", "not enough memory", "out of memory"))
+def _generator(batches: Iterable[Batch]) -> Generator[Batch, None, None]:
+    """Any iterable as a generator, which can be closed."""
+    yield from batches
