@@ -12,6 +12,7 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
+from gen_core.engine.precision import float32_island
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -166,11 +167,12 @@ class Unet3d(nn.Module):
         dims = [o.base, *(o.base * m for m in o.multipliers)]
         pairs = list(zip(dims[:-1], dims[1:]))
         self.first = nn.Conv2d(channels, o.base, 7, padding=3)
-        self.position, plane = None, (o.base, height, width)
+        plane = (o.base, height, width)
         if o.position_embedding == "learned":
             self.position = nn.Parameter(0.02 * torch.randn(plane))
-        elif o.position_embedding == "fixed":
-            self.register_buffer("position", torch.as_tensor(plane_features(*plane)), persistent=True)
+        else:
+            fixed = o.position_embedding == "fixed"
+            self.register_buffer("position", torch.as_tensor(plane_features(*plane)) if fixed else None)
         levels = o.attention == "levels"
         self.bias = RelativeBias(o.heads) if o.attention != "none" and depth > 1 else None
         self.first_depth = DepthAttention(o.base, o.heads, o.head_dim) if levels else None
@@ -188,7 +190,7 @@ class Unet3d(nn.Module):
 
     def times(self, k: Tensor) -> list[Tensor]:
         """Scale and shift of every block, (B, 2 C) each, in float32 whatever the autocast."""
-        with torch.autocast(k.device.type, enabled=False):
+        with float32_island(k.device):
             features = time_features(k, self.base).to(self.time[0].weight.dtype)
             return list(self.time_projection(F.silu(self.time(features))).split(self.time_dims, -1))
 

@@ -16,3 +16,9 @@ def autocast(precision: str, device: torch.device | str) -> AbstractContextManag
         return nullcontext()
     assert precision == "bf16", precision
     return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
+
+
+def float32_island(device: torch.device | str) -> AbstractContextManager[object]:
+    """Inside a forward pass: autocast off. The meta device of dry runs has no autocast to switch off."""
+    kind = torch.device(device).type
+    return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)
