@@ -22,15 +22,14 @@ class DdimSampler(Sampler):
         """Source: Song et al. 2021, eqs. 12 and 16 (their alpha is our alpha^2)."""
         alpha, sigma = along(path, ts)
         t = times(ts, z)
-        last = len(ts) - 2
-        for i in range(last + 1):
+        for i in range(len(ts) - 1):
             z_0, eps = denoise(z, t[i])
             sigma_tilde = (
                 self.eta * sigma[i + 1] / sigma[i] * max(1.0 - (alpha[i] / alpha[i + 1]) ** 2, 0.0) ** 0.5
             )
             direction = max(sigma[i + 1] ** 2 - sigma_tilde**2, 0.0) ** 0.5
             z = alpha[i + 1] * z_0 + direction * eps
-            if self.eta > 0 and i < last:
+            if self.eta > 0 and sigma[i + 1] > 0:
                 z = z + sigma_tilde * noise(i)
         return z
 

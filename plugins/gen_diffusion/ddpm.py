@@ -17,7 +17,7 @@ from gen_diffusion.sampler_options import Ddpm
 
 
 class AncestralSampler(Sampler):
-    """z_s ~ N(mean of q(z_s | z_t, z_0), variance); the last step adds no noise."""
+    """z_s ~ N(mean of q(z_s | z_t, z_0), variance); the step to sigma = 0 adds no noise."""
 
     def __init__(self, options: Ddpm):
         self.steps, self.variance = options.steps, options.variance
@@ -26,14 +26,13 @@ class AncestralSampler(Sampler):
         """Source: Ho et al. 2020, eqs. 6, 7; variance "posterior" is their fixed-small, "beta" the fixed-large."""
         alpha, sigma = along(path, ts)
         t = times(ts, z)
-        last = len(ts) - 2
-        for i in range(last + 1):
+        for i in range(len(ts) - 1):
             alpha_ts = alpha[i] / alpha[i + 1]
             beta_ts = 1.0 - alpha_ts**2
             ratio = (sigma[i + 1] / sigma[i]) ** 2
             z_0, _ = denoise(z, t[i])
             z = (alpha[i + 1] * beta_ts / sigma[i] ** 2) * z_0 + (alpha_ts * ratio) * z
-            if i < last:
+            if sigma[i + 1] > 0:
                 variance = beta_ts * ratio if self.variance == "posterior" else beta_ts
                 z = z + variance**0.5 * noise(i)
         return z

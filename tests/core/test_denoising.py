@@ -1,0 +1,36 @@
+"""Clamping of z_0 while sampling."""
+
+import torch
+from gen_core.denoising import clamped
+
+
+class Path:
+    """alpha = cos, sigma = sin of t pi / 2."""
+
+    def alpha(self, t):
+        return (t * torch.pi / 2).cos()
+
+    def sigma(self, t):
+        return (t * torch.pi / 2).sin()
+
+
+def test_z_0_is_clamped_and_eps_follows():
+    z, t = torch.randn(3, 2, 1, 4, 5), torch.tensor([0.2, 0.6, 1.0])
+    wild = lambda z, t: (7 * z, z)
+    z_0, eps = clamped(wild, Path(), 1.5)(z, t)
+    assert z_0.abs().max() == 1.5
+    alpha, sigma = (f(t.double()).float().view(3, 1, 1, 1, 1) for f in (Path().alpha, Path().sigma))
+    torch.testing.assert_close(alpha * z_0 + sigma * eps, z, rtol=1e-5, atol=1e-5)
+
+
+def test_values_inside_the_bound_pass_unchanged_and_zero_switches_off():
+    z, t = torch.rand(2, 2, 1, 4, 5), torch.tensor([0.3, 0.9])
+    exact = lambda z, t: (z, z)
+    assert torch.equal(clamped(exact, Path(), 1.0)(z, t)[0], z)
+    assert clamped(exact, Path(), 0.0) is exact
+
+
+def test_at_the_data_eps_is_left_as_it_is():
+    z = 3 * torch.ones(1, 2, 1, 4, 5)
+    z_0, eps = clamped(lambda z, t: (z, z / 2), Path(), 1.0)(z, torch.zeros(1))
+    assert z_0.max() == 1 and torch.equal(eps, z / 2)
