@@ -26,7 +26,10 @@ class DatasetContext:
 
 
 class Split(Sequence[Sample]):
-    """A list of samples that reads on access; any order and any process give the same tensors."""
+    """A list of samples that reads on access; any order, thread or process gives the same tensors.
+
+    Several threads may read at once: open files in each call, or map them into memory.
+    """
 
     @abstractmethod
     def __len__(self) -> int: ...

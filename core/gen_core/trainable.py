@@ -38,7 +38,12 @@ class GroupLoss:
 
 
 class Trainable(nn.Module):
-    """A module the engine fits. Override what differs; the defaults serve a one-group model."""
+    """A module the engine fits. Override what differs; the defaults serve a one-group model.
+
+    A step may be tried again in smaller micro-batches, or given up: the engine then puts all buffers back as they
+    were before it. So `training_step` changes no state but buffers; what it gathers for `updated` in other
+    attributes starts anew at `step.micro == 0`. Only `updated` and `epoch_started` change other state.
+    """
 
     def groups(self) -> dict[str, list[nn.Module]]:
         """Group name -> modules; one optimizer each, in this order. Modules in no group are never optimized."""

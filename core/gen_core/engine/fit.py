@@ -113,6 +113,7 @@ class _Part:
     group: str
     ids: list[str]
     weight: float
+    total: Tensor
     losses: dict[str, Tensor]
     logs: dict[str, Tensor]
 
@@ -141,6 +142,7 @@ class _Fit:
         self.checkpoints = folder / "checkpoints"
         module.to(device)
         module.checkpoint_activations(options.checkpoint_activations)
+        self.parameters = list(module.parameters())
         self.groups: dict[str, Group] = make_groups(module, options)
         self.ema = Ema(module, options.ema, options.ema_start, options.ema_every)
         self.events: EventLog | None = None
@@ -338,7 +340,7 @@ class _Fit:
         if group.parameters and total.requires_grad:
             (total * weight).backward(inputs=group.parameters)
         detach = lambda values: {k: torch.as_tensor(v).detach() for k, v in values.items()}
-        return _Part(item.group, batch.ids, weight, detach(item.losses), detach(item.logs))
+        return _Part(item.group, batch.ids, weight, total.detach(), detach(item.losses), detach(item.logs))
 
     def _norm(self, group: Group) -> Tensor:
         gradients = group.gradients()
@@ -348,7 +350,7 @@ class _Fit:
 
     def _require_finite(self, parts: list[_Part], norms: dict[str, Tensor], batch: Batch) -> None:
         """Stop before the update when anything is NaN or infinite: one look from the host a step."""
-        numbers = [v.float() for part in parts for v in part.losses.values()] + list(norms.values())
+        numbers = [part.total for part in parts] + list(norms.values())
         if bool(torch.stack(numbers).isfinite().all()):
             return
         for part in parts:
@@ -365,7 +367,7 @@ class _Fit:
             if bad:
                 more = f" and of {len(bad) - 1} more" if len(bad) > 1 else ""
                 self._fail(f"the gradient of '{bad[0]}'{more} (group '{name}') is not finite", batch.ids)
-        self._fail(f"the gradient norm is not finite ({', '.join(norms)})", batch.ids)
+        self._fail(f"the sum of the losses or the gradient norm overflows ({', '.join(norms)})", batch.ids)
 
     def _fail(self, what: str, ids: list[str]) -> None:
         self._drop_gradients()
@@ -378,7 +380,7 @@ class _Fit:
         raise RunError(message)
 
     def _drop_gradients(self) -> None:
-        for parameter in self.module.parameters():
+        for parameter in self.parameters:
             parameter.grad = None
 
     # Values and events
@@ -392,11 +394,10 @@ class _Fit:
         first = next(iter(self.groups))
         for part in parts:
             prefix = "" if part.group == first else f"{part.group}/"
-            values = {"loss": torch.stack([v.float() for v in part.losses.values()]).sum()}
-            for name, value in {**values, **part.losses, **part.logs}.items():
-                self.averages.add(prefix + name, value, part.weight)
+            values = {"loss": part.total, **part.losses, **part.logs}
+            self.averages.add({prefix + name: value for name, value in values.items()}, part.weight)
         for group, norm in norms.items():
-            self.averages.add(("" if group == first else f"{group}/") + "grad_norm", norm)
+            self.averages.add({("" if group == first else f"{group}/") + "grad_norm": norm})
 
     def _log(self) -> None:
         """Write the averages since the last time: the only look from the host beside the finite check."""
@@ -533,7 +534,7 @@ class _Fit:
         for name, group in self.groups.items():
             group.load(found.tensors(f"optimizer-{name}"))
         self.done = self.saved = state["step"]
-        self.micro_batches = max(state["micro_batches"], self.options.accumulate)
+        self.micro_batches = min(max(state["micro_batches"], self.options.accumulate), self.options.batch)
         self.hooked, self.validated, self.values = state["hooked"], state["validated"], state["values"]
         self.seconds, self.best = state["seconds"], state["best"]
         if self.best is not None:
