@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,8 @@ from gen_core.mapped import blocks, release
 
 WHOLE_FILE = 1 << 30  # files up to this size are hashed whole
 END_BYTES = 1 << 20  # of larger ones the head and the tail, with size and time
+
+_MAKING = threading.RLock()  # one entry at a time in a process: temporary names bear the process id only
 
 
 class Cache:
@@ -41,19 +44,24 @@ class Cache:
         verify: hold the content against its hash too, not only its shape.
         """
         path = self.folder / key[:2] / f"{key}.npy"
-        found = self._load(path, dtype, verify)
-        if found is not None:
-            return found
-        with atomic.replacing(path) as beside:
-            out = np.lib.format.open_memmap(beside, "w+", dtype, shape())
-            facts = fill(out)
-            out.flush()
-            content, size = array_hash(out), out.shape
-            del out
-        atomic.write_json(path.with_suffix(".json"), {"content": content, "shape": [*size], **facts})
-        found = self._load(path, dtype, False)
+        with _MAKING:
+            found = self._load(path, dtype, verify)
+            if found is None:
+                self._make(path, shape(), dtype, fill)
+                found = self._load(path, dtype, False)
         assert found is not None, "an entry just written can be read"
         return found
+
+    def _make(
+        self, path: Path, shape: tuple[int, ...], dtype: str, fill: Callable[[np.ndarray], dict[str, Any]]
+    ) -> None:
+        with atomic.replacing(path) as beside:
+            out = np.lib.format.open_memmap(beside, "w+", dtype, shape)
+            facts = fill(out)
+            out.flush()
+            content = array_hash(out)
+            del out
+        atomic.write_json(path.with_suffix(".json"), {"content": content, "shape": [*shape], **facts})
 
     def _load(self, path: Path, dtype: str, verify: bool) -> tuple[np.ndarray, dict[str, Any]] | None:
         if not path.exists() or not path.with_suffix(".json").exists():

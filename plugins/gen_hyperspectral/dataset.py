@@ -57,6 +57,7 @@ class HyperspectralDataset(Dataset):
         self._headers: dict[Path, tuple[int, int] | None] = {}
         self._skipped: dict[str, str] = {}
         self._splits: dict[str, CubeSplit] = {}
+        self._keys: dict[Path, str] = {}
 
     # what there is
 
@@ -219,7 +220,13 @@ class HyperspectralDataset(Dataset):
         o = self.options
         return Policy(o.nan, o.nodata, o.saturation, o.saturated)
 
-    def _key(self, source: Source, **more: Any) -> str:
+    def _key(self, source: Source) -> str:
+        """What a cached volume depends on; the files are read once a process."""
+        if source.path not in self._keys:
+            self._keys[source.path] = self._make_key(source)
+        return self._keys[source.path]
+
+    def _make_key(self, source: Source) -> str:
         names = (
             "variable", "axes", "wavelengths_nm", "wavelength_units", "bands", "fwhm_nm", "tolerance_nm", "bad_bands",
             "use_bbl", "nan", "nodata", "saturation", "saturated",
@@ -232,7 +239,6 @@ class HyperspectralDataset(Dataset):
             depth=self._depth,
             targets=self._targets,
             plane=self._plane,
-            **more,
         )
 
     def volume(self, source: Source, verify: bool = False) -> tuple[np.ndarray, dict[str, Any]]:

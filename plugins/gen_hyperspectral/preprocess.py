@@ -122,6 +122,7 @@ class _Bands:
         self.nodata = None if nodata is None else np.float32(nodata)
         self.good = selection.index if good is None else good
         self.wavelength = wavelength
+        self.counted = 0  # rows whose values are in the counts: blocks share the row at their border
         self.by_pixel = raw.array.strides[2] == raw.array.itemsize  # bands lie side by side
         self.may_miss = raw.array.dtype.kind == "f" or self.nodata is not None
 
@@ -129,16 +130,18 @@ class _Bands:
         """(D, rows, X) of rows begin..end, and the valid pixels (rows, X) or None when all are."""
         block = self.array[begin:end]
         values = self._gather(block, self.selection.index)
+        new = max(self.counted - begin, 0)
+        self.counted = end
         invalid = None
         if self.policy.saturation is not None:
             saturated = values >= np.float32(self.policy.saturation)
-            self.counts.saturated += int(saturated.sum())
+            self.counts.saturated += int(saturated[:, new:].sum())
             if self.policy.saturated == "mask":
                 invalid = saturated.any(axis=0)
         if self.may_miss:
             missing = self._missing(values)
             if missing is not None:
-                self.counts.missing += int(missing.sum())
+                self.counts.missing += int(missing[:, new:].sum())
                 if self.policy.nan == "fill":
                     values, lost = self._fill(block, values, missing)
                 else:
