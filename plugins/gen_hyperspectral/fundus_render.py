@@ -87,7 +87,7 @@ def fields(eye: Eye, tree: VesselTree, noise_seed: int, size: tuple[int, int], f
     melanin = (
         eye.melanin
         * (1 + 0.07 * slow + 0.025 * grain + 0.28 * np.exp(-to_fovea2 / 0.85**2) - 0.15 * beta)
-        * (1 + MELANIN_BESIDE_VESSELS * choroid_vessels)
+        * (1 + optics.MELANIN_OVER_VESSELS * choroid_vessels)
     )
     # Nerve fibres shine along the arcades, at an arc around the fovea; the foveola has none.
     r_fovea = np.sqrt(to_fovea2)
@@ -125,8 +125,6 @@ def fields(eye: Eye, tree: VesselTree, noise_seed: int, size: tuple[int, int], f
 
 # Lattice (y, x) in mm and width of the ribbons, of two layers of choroidal vessels.
 _CHOROID = ((0.75, 1.25, 0.40), (0.95, 0.70, 0.30))
-# Melanocytes lie densest beside the vessels: keeps the pattern's contrast from falling faster than the layers'.
-MELANIN_BESIDE_VESSELS = 0.005
 
 
 def reflectance(eye: Eye, f: Fields, nm: NDArray[np.float64]) -> Map:

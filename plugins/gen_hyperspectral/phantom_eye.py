@@ -51,7 +51,7 @@ class Eye:
 
 @frozen(eq=False)
 class Visit:
-    """The circumstances of one picture. steps: a generator's seed words for motion and noise."""
+    """The circumstances of one picture; noise_seed: words that seed its motion and noise."""
 
     vignette: float  # loss of light at the rim
     tilt: Point  # of the light, relative, per half field
@@ -70,7 +70,7 @@ def draw_eye(seed: int, subject: int) -> Eye:
     disc = np.array([-2.3, -0.15]) + centre
     fovea = disc + distance * axis
     width = g.uniform(0.82, 0.94)
-    melanin = float(np.clip(np.exp(g.normal(np.log(0.52), 0.36)), 0.28, 1.05))
+    melanin = float(np.clip(np.exp(g.normal(np.log(0.50), 0.35)), 0.28, 1.0))
     return Eye(
         subject=subject,
         mirrored=bool(g.integers(2)),
@@ -87,7 +87,7 @@ def draw_eye(seed: int, subject: int) -> Eye:
         rotation=float(rotation),
         disc_radii=(float(width), float(width * g.uniform(1.04, 1.14))),
         cup_ratio=float(g.uniform(0.28, 0.55)),
-        nerve=float(g.uniform(0.022, 0.032)),
+        nerve=float(g.uniform(0.027, 0.038)),
         lamina=float(g.uniform(0.15, 0.20)),
         disc_capillary_mm=float(g.uniform(0.055, 0.085)),
         artery_saturation=float(np.clip(g.normal(0.98, 0.006), 0.95, 1.0)),

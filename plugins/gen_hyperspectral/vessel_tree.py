@@ -81,7 +81,7 @@ def grow_tree(generator: np.random.Generator, fovea: Array, scale: float = 1.0) 
     _trunks(growth)
     trunks = range(len(growth.points))
     branches = _branches(
-        growth, trunks, count=(6, 9), share=(0.14, 0.42), length=(2.0, 4.8), angle=(0.55, 1.05)
+        growth, trunks, count=(6, 9), share=(0.10, 0.34), length=(2.0, 4.8), angle=(0.55, 1.05)
     )
     twigs = _branches(growth, branches, count=(1, 4), share=(0.25, 0.5), length=(0.9, 2.6), angle=(0.5, 0.95))
     _branches(growth, twigs, count=(0, 3), share=(0.3, 0.5), length=(0.5, 1.6), angle=(0.5, 0.9))
