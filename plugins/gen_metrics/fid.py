@@ -21,9 +21,10 @@ from gen_metrics.streams import Names, batch_features, draw_key, features_treatm
 
 def standardizer(rows: Tensor, how: str) -> tuple[Tensor, Tensor]:
     """Mean and sd of each feature (n, d), sd 1 where a feature is constant; zeros and ones for how = "none"."""
-    mean, sd = rows.mean(0), rows.std(0)
+    mean = rows.mean(0)
     if how == "none":
-        return torch.zeros_like(mean), torch.ones_like(sd)
+        return torch.zeros_like(mean), torch.ones_like(mean)
+    sd = rows.std(0) if len(rows) > 1 else torch.zeros_like(mean)
     return mean, torch.where(sd > 1e-12, sd, torch.ones_like(sd))
 
 

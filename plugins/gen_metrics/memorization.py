@@ -130,9 +130,7 @@ class Memorization(Metric):
         train_names = sorted(self.train)
         base = torch.stack([self.train[n] for n in train_names])
         val_rows = torch.stack([self.queries["val"][n][0] for n in sorted(self.queries["val"])])
-        mean, sd = (
-            standardizer(val_rows, o.standardize) if len(val_rows) > 1 else standardizer(base, o.standardize)
-        )
+        mean, sd = standardizer(val_rows if len(val_rows) > 1 else base, o.standardize)
         base = (base - mean) / sd
 
         def search(table: dict[str, list[Tensor]], k: int) -> tuple[list[str], Tensor, Tensor, Tensor]:
