@@ -1,0 +1,1 @@
+"""The command line: reads arguments, calls core, prints. Nothing imports it."""
