@@ -90,6 +90,8 @@ def fit_table(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
         progress=ctx.progress,
         header=_header(ctx, name),
     )
+    for note in summary.notes:
+        ctx.progress.say(f"{step.name}: {note}")
     parameters = sum(p.numel() for p in module.parameters())
     return {"steps": summary.steps, "parameters": parameters, "batch": options.batch}
 
