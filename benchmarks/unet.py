@@ -116,6 +116,11 @@ class PlainLevel(nn.Module):
         return self.block2(h, time) if self.full else h
 
 
+def as_stored_by_the_library(p: Tensor) -> Tensor:
+    """Our kernels (out, kh, kw, in) to (out, in, kh, kw); anything else as it is."""
+    return p.permute(0, 3, 1, 2) if p.ndim == 4 else p
+
+
 class PlainUnet(nn.Module):
     """The peer; even sizes only, as the textbook has it."""
 
@@ -145,8 +150,8 @@ class PlainUnet(nn.Module):
 
     @torch.no_grad()
     def take(self, ours: Unet3d) -> PlainUnet:
-        """Copy our weights: 2-D kernels get a depth of 1, the one time projection is cut into blocks."""
-        own = dict(ours.named_parameters())
+        """Copy our weights: kernels get a depth of 1, the one time projection is cut into blocks."""
+        own = {name: as_stored_by_the_library(p) for name, p in ours.named_parameters()}
         levels = [*self.down, self.middle, *self.up]
         blocks = [block for level in levels for block in (level.block1, level.block2)]
         split = lambda p: p.split(ours.time_dims)

@@ -22,6 +22,7 @@ from gen_diffusion.attention import (
     SpatialAttention,
     SpatialLinearAttention,
 )
+from gen_diffusion.convolution import Convolution, Down, Pointwise, Up
 from gen_diffusion.ddpm3d_options import NORM_GROUPS, Ddpm3d
 from gen_diffusion.modulated_norm import modulated_norm_silu
 
@@ -74,22 +75,15 @@ class NormScaleSilu(nn.Module):
         return x.view(n, height, width, dim).permute(0, 3, 1, 2)
 
 
-class Pointwise(nn.Linear):
-    """A 1 x 1 x 1 convolution: a product over the channels-last view."""
-
-    def forward(self, h: Tensor) -> Tensor:
-        return super().forward(h.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
 class ResidualBlock(nn.Module):
     """Two of (1 x 3 x 3 convolution, GroupNorm, SiLU); the first is scaled and shifted by the time."""
 
     def __init__(self, dim_in: int, dim_out: int, dropout: float = 0.0):
         super().__init__()
-        self.conv1 = nn.Conv2d(dim_in, dim_out, 3, padding=1)
+        self.conv1 = Convolution(dim_in, dim_out, 3)
         self.norm1 = NormScaleSilu(dim_out)
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = nn.Conv2d(dim_out, dim_out, 3, padding=1)
+        self.conv2 = Convolution(dim_out, dim_out, 3)
         self.norm2 = NormScaleSilu(dim_out)
         self.skip = Pointwise(dim_in, dim_out) if dim_in != dim_out else nn.Identity()
 
@@ -117,7 +111,7 @@ class Level(nn.Module):
     @property
     def time_dims(self) -> list[int]:
         """What the blocks take of the time projection."""
-        return [2 * self.block1.conv1.out_channels, 2 * self.block2.conv1.out_channels]
+        return [2 * self.block1.conv1.dim_out, 2 * self.block2.conv1.dim_out]
 
     def attend(self, h: Tensor, batch: int, bias: Tensor | None) -> Tensor:
         """Both attentions on the channels-last view of h."""
@@ -134,29 +128,6 @@ class Level(nn.Module):
         return self.attend(self.block2(h, batch, time2), batch, bias)
 
 
-class Down(nn.Conv2d):
-    """Halve H and W (odd sizes round up) with a 1 x 4 x 4 kernel."""
-
-    def __init__(self, dim: int):
-        super().__init__(dim, dim, 4, stride=2, padding=1)
-
-    def forward(self, h: Tensor) -> Tensor:
-        H, W = h.shape[-2:]
-        if H % 2 or W % 2:
-            h = F.pad(h, (0, W % 2, 0, H % 2))
-        return super().forward(h)
-
-
-class Up(nn.ConvTranspose2d):
-    """Double H and W with a 1 x 4 x 4 kernel, cut to the size of the skip."""
-
-    def __init__(self, dim: int):
-        super().__init__(dim, dim, 4, stride=2, padding=1)
-
-    def forward(self, h: Tensor, size: tuple[int, int]) -> Tensor:  # type: ignore[override]
-        return super().forward(h)[..., : size[0], : size[1]]
-
-
 class Unet3d(nn.Module):
     """z_t and the step k to a tensor like z_t (eps, z_0 or v: that is the prior's business)."""
 
@@ -166,7 +137,7 @@ class Unet3d(nn.Module):
         self.base, self.checkpointing = o.base, False
         dims = [o.base, *(o.base * m for m in o.multipliers)]
         pairs = list(zip(dims[:-1], dims[1:]))
-        self.first = nn.Conv2d(channels, o.base, 7, padding=3)
+        self.first = Convolution(channels, o.base, 7)
         plane = (o.base, height, width)
         if o.position_embedding == "learned":
             self.position = nn.Parameter(0.02 * torch.randn(plane))
@@ -186,7 +157,6 @@ class Unet3d(nn.Module):
         self.final = Pointwise(o.base, channels)
         self.time_dims = [d for level in (*self.down, self.middle, *self.up) for d in level.time_dims]
         self.time_projection = nn.Linear(4 * o.base, sum(self.time_dims))  # of all blocks, in one product
-        self.to(memory_format=torch.channels_last)  # or every call would rearrange the kernels
 
     def times(self, k: Tensor) -> list[Tensor]:
         """Scale and shift of every block, (B, 2 C) each, in float32 whatever the autocast."""
