@@ -269,7 +269,7 @@ class HyperspectralDataset(Dataset):
 
     def mask(self, source: Source, name: str) -> np.ndarray | None:
         """The cached mask (H, W) bool beside a cube; None when the file is not there."""
-        path = mask_path(source.files[-1] if len(source.files) == 1 else source.path, self.options.masks[name])
+        path = mask_path(source.path, self.options.masks[name])
         if not path.is_file():
             return None
         size = self._source_size(source)
