@@ -9,7 +9,8 @@ from torch import Tensor
 class Averages:
     """Weighted means by name since the last `take`; adding costs three small kernels and no look from the host."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self._device = device
         self._sums: dict[tuple[str, ...], tuple[Tensor, float]] = {}
 
     def add(self, values: dict[str, Tensor], weight: float = 1.0) -> None:
@@ -17,7 +18,7 @@ class Averages:
         if not values:
             return
         names = tuple(values)
-        now = torch.stack([value.detach().float().reshape(()) for value in values.values()]) * weight
+        now = torch.stack([v.detach().float().reshape(()).to(self._device) for v in values.values()]) * weight
         total, count = self._sums.get(names, (0.0, 0.0))
         self._sums[names] = (total + now, count + weight)
 

@@ -1,4 +1,10 @@
-"""The run's diary: one JSON object a line in events.jsonl, readable at any moment and after any kill."""
+"""The run's diary: one JSON object a line in events.jsonl, readable at any moment and after any kill.
+
+Kinds a fit writes, with `step` the optimizer steps done: "train" (averages since the last such line: loss, the
+terms and logs of the first group by bare name, of other groups as group/name, grad_norm, lr), "validation",
+"epoch" (what `epoch_started` returned, before the epoch's first step), "checkpoint", "resume", "fallback",
+"out-of-memory", "failed", "fitted".
+"""
 
 from __future__ import annotations
 

@@ -97,6 +97,11 @@ def fit(
     rng = torch.get_rng_state()
     try:
         return loop.run()
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        # a training step is tried again in smaller pieces; nothing else can be
+        raise RunError(f"{stage}: out of memory after step {loop.done}, {loop.doing}") from error
     finally:
         torch.set_rng_state(rng)
         source.close()
@@ -158,8 +163,9 @@ class _Fit:
         self.values: dict[str, float] = {}
         self.best: dict[str, Any] | None = None  # {"value", "step", "name"}
         self.seconds = 0.0
+        self.doing = "starting"  # in words, for the message when memory runs out
         self.notes: list[str] = []
-        self.averages = Averages()
+        self.averages = Averages(device)
         self.rollback = Rollback(module)
         self._shown: dict[str, float] = {}
 
@@ -169,7 +175,10 @@ class _Fit:
         options = self.options
         if options.select and self.validation is None:
             raise RecipeError(f"fit.select = '{options.select}' needs validation data, and there are none")
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{self.folder}: cannot be made: {error.strerror or error}") from error
         atomic.sweep(self.folder)
         resumed = self._resume()
         self._began = time.monotonic() - self.seconds
@@ -209,6 +218,7 @@ class _Fit:
         )
 
     def _next(self, stream: Iterator[Batch]) -> Batch | None:
+        self.doing = "reading data"
         with self.rescue.held_up(self._save):
             return next(stream, None)
 
@@ -244,6 +254,7 @@ class _Fit:
         )
 
     def _start_epoch(self) -> None:
+        self.doing = "at the start of an epoch"
         step = self._step("epoch", order.epoch_of(self.done, self.options.batch, len(self.source)))
         with torch.no_grad():
             values = self.module.epoch_started(step.epoch, step)
@@ -263,18 +274,14 @@ class _Fit:
         yielded = list(dict.fromkeys(part.group for part in parts))
         norms = {name: self._norm(self.groups[name]) for name in yielded}
         self._require_finite(parts, norms, batch)
+        self.doing = "updating the weights"
         factor = lr_factor(self.done, self.options)
         step = self._step(self.done, "updated")
         for name in yielded:
             group = self.groups[name]
             if group.clip > 0:
                 nn.utils.clip_grads_with_norm_(group.parameters, group.clip, norms[name], foreach=True)
-            try:
-                group.step(factor)
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
-                    raise
-                raise RunError(f"{self.stage}: out of memory in the optimizer step of '{name}'") from error
+            group.step(factor)
             with torch.no_grad():
                 self.module.updated(name, step)
         self.done += 1
@@ -283,6 +290,7 @@ class _Fit:
 
     def _gradients(self, batch: Batch) -> list[_Part]:
         """Run all micro-batches; when memory runs out, all again in twice as many."""
+        self.doing = "in the training step"
         self.rollback.remember()
         while True:
             try:
@@ -419,6 +427,7 @@ class _Fit:
     @torch.no_grad()
     def _validate(self) -> None:
         """Average `validation_step` over the validation batches, with the averaged weights."""
+        self.doing = "in validation"
         self.values, self.validated = {}, self.done
         if self.validation is None:
             return
@@ -440,10 +449,6 @@ class _Fit:
                     count += len(batch)
             except _Interrupted:
                 self.validated = -1
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
-                    raise
-                raise RunError(f"{self.stage}: out of memory in validation") from error
             else:
                 self.values = {name: float(total) / count for name, total in sums.items()}
                 self._select()
@@ -476,6 +481,7 @@ class _Fit:
         """Write a checkpoint of now, unless there is one; weights: the state dict, if not the present one."""
         if self.saved == self.done:
             return
+        self.doing = "saving a checkpoint"
         weights = self.module.state_dict() if weights is None else weights
         bad = [k for k, v in weights.items() if v.is_floating_point() and bool(v.isnan().any())]
         if bad:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import errno
 import json
+import threading
+import time
 
+import numpy as np
 import pytest
 import torch
 from gen_core import atomic
+from gen_core.dataset import Split
 from gen_core.engine import checkpoint as ckpt
 from gen_core.engine import order
 from gen_core.engine.events import read_events
 from gen_core.engine.optimizers import lr_factor
-from gen_core.engine.source import TensorSource
+from gen_core.engine.source import SplitSource, TensorSource
 from gen_core.errors import RecipeError, RunError
 from gen_core.options import FitOptions
 from gen_core.trainable import GroupLoss, Trainable
+from gen_core.volume import Sample
 from torch import nn
 
 
@@ -260,6 +265,28 @@ def test_other_runtime_errors_pass_through(tiny, tmp_path):
         tiny.run(tmp_path, module)
 
 
+@pytest.mark.parametrize(
+    "where, said",
+    [("epoch_started", "at the start of an epoch"), ("validation_step", "in validation"),
+     ("updated", "updating the weights")],
+)  # fmt: skip
+def test_shortage_outside_the_training_step_is_one_line(tiny, tmp_path, where, said):
+    module = tiny.Tiny()
+
+    def short(*args):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    setattr(module, where, short)
+    with pytest.raises(RunError, match=f"fit.codec: out of memory after step [0-9]+, {said}"):
+        tiny.run(tmp_path, module)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tiny, tmp_path):
+    (tmp_path / "steps").write_text("a file")
+    with pytest.raises(RunError, match="steps: cannot be made"):
+        tiny.run(tmp_path)
+
+
 def test_one_sample_that_does_not_fit_is_told_plainly(tiny, tmp_path):
     module = tiny.Tiny()
 
@@ -294,6 +321,36 @@ def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(tiny, tmp_path, m
 def test_a_fit_without_volumes_says_so(tiny, tmp_path):
     with pytest.raises(RunError, match="fit.codec: there is no training volume"):
         tiny.run(tmp_path, source=TensorSource(tiny.data(0)))
+
+
+class Volumes(Split):
+    """The tiny volumes as a data set; view e is shifted by e / 100."""
+
+    def __init__(self, z):
+        self.z = z.numpy()
+
+    def __len__(self):
+        return len(self.z)
+
+    def __getitem__(self, i):
+        return self.view(i, 0)
+
+    def view(self, i, draw):
+        return Sample(x=self.z[i] + np.float32(draw / 100), id=f"v{i}", subject="s", hash="")
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_reading_in_threads_changes_no_bit(tiny, tmp_path, workers):
+    threads = threading.active_count()
+    found, _ = tiny.run(tmp_path / "split", source=SplitSource(Volumes(tiny.data()), workers))
+    views = torch.stack([tiny.data() + torch.tensor(e / 100) for e in range(14)])
+    held, _ = tiny.run(tmp_path / "held", source=TensorSource(views))
+    assert all(torch.equal(a, b) for a, b in zip(found.state_dict().values(), held.state_dict().values()))
+    for _ in range(100):
+        if threading.active_count() <= threads:
+            break
+        time.sleep(0.05)
+    assert threading.active_count() <= threads  # workers and watchers are gone
 
 
 # What is shown
