@@ -208,8 +208,11 @@ def check_prior(prior: Prior, cond: dict[str, Tensor] | None = None, batch: Batc
         z = torch.randn(3, *shape, generator=generator).to(parameter.device)
         _check_denoise(prior, z, cond)
     elif isinstance(prior, DirectPrior):
-        noise_shape = prior.noise_shape(3)
-        require(noise_shape[0] == 3, f"{name}.noise_shape(3) is {noise_shape}, expected 3 first")
+        noise_shape, other = prior.noise_shape(3), prior.noise_shape(7)
+        require(
+            (noise_shape[0], other[0]) == (3, 7) and noise_shape[1:] == other[1:],
+            f"{name}.noise_shape(3) is {noise_shape}, noise_shape(7) is {other}; expected (n, ...)",
+        )
         noise = torch.randn(noise_shape, generator=generator).to(parameter.device)
         with torch.no_grad():
             _map(prior, "draw", noise, (3, *shape), cond)
@@ -245,9 +248,11 @@ def _check_denoise(prior: DiffusionPrior, z: Tensor, cond: dict[str, Tensor] | N
         require_close(
             single, z_0[1:2], TOLERANCE, f"{name}.denoise: a sample depends on the others of its batch"
         )
-        late = prior.denoise(z, torch.full_like(t, 0.95), cond)[1]
-        early = prior.denoise(z, torch.full_like(t, 0.05), cond)[1]
-        require(not torch.equal(late, early), f"{name}.denoise does not depend on t")
+        late = prior.denoise(z, torch.full_like(t, 0.95), cond)
+        early = prior.denoise(z, torch.full_like(t, 0.05), cond)
+        # z_0 and eps are tied by alpha and sigma, so one of them always changes with t
+        blind = any(torch.equal(a, b) for a, b in zip(late, early))
+        require(not blind, f"{name}.denoise: the network does not look at t")
     z = z.clone().requires_grad_(True)
     z_0, eps = prior.denoise(z, t, cond)
     require(z_0.requires_grad, f"{name}.denoise is not differentiable in z_t")
@@ -319,11 +324,11 @@ def _map(module: Any, method: str, x: Tensor, want: tuple[int, ...], *more: Any)
             y = call(x, *more)
         with other_random_numbers(2):
             again = call(x, *more)
+    require(torch.equal(x, original), f"{name} changes its input in place")
     require(tuple(y.shape) == tuple(want), f"{name}: shape {tuple(y.shape)}, expected {tuple(want)}")
     require(y.dtype == torch.float32, f"{name} gives {y.dtype}, expected float32")
     require(torch.isfinite(y).all(), f"{name} gives values that are not finite")
     require(torch.equal(y, again), f"{name} is not deterministic")
-    require(torch.equal(x, original), f"{name} changes its input in place")
     single = call(x[1:2], *(_cut(m, 1) for m in more))
     require_close(single, y[1:2], TOLERANCE, f"{name}: a sample depends on the others of its batch")
     return y
