@@ -140,13 +140,14 @@ def vessel_density(nm: ArrayLike, path_cm: ArrayLike, saturation: float) -> Arra
 
 
 def disc_reflectance(nm: ArrayLike, nerve: float, lamina: float, capillary_cm: float) -> Array:
-    """Reflectance of the optic disc without media: pale nerve fibres before the white lamina cribrosa, no pigment.
+    """Reflectance of the optic disc without media: grey nerve fibres before the white lamina cribrosa, no pigment.
 
-    nerve: reflectance of the fibres, about grey. lamina: of the lamina behind `capillary_cm` of blood (cm, one way),
-    which makes the rim pink; it rises slowly with wavelength.
+    nerve: reflectance of the fibres. lamina: of the lamina, seen through fibres that scatter as nm^-4 and through
+    `capillary_cm` of blood (cm, one way), which makes the rim pink and the disc whiter in the red than in the green.
     """
+    nm = np.asarray(nm, float)
     blood = np.exp(-2.0 * blood_absorption(nm, CHOROID_SATURATION) * capillary_cm)
-    return nerve + lamina * blood * np.sqrt(np.asarray(nm, float) / 550.0)
+    return nerve + lamina * blood * np.exp(-0.5 * (550.0 / nm) ** 4)
 
 
 def reference_white(nm: ArrayLike) -> Array:
@@ -155,5 +156,5 @@ def reference_white(nm: ArrayLike) -> Array:
     A fixed calibration: it depends on the wavelengths alone, never on the volumes.
     """
     blond = fundus_reflectance(nm, 30.0, 0.003, 0.013, 0.34, 0.006, 0.35)
-    disc = media_transmittance(nm, 30.0) * disc_reflectance(nm, 0.034, 0.170, 0.0052)
+    disc = media_transmittance(nm, 30.0) * disc_reflectance(nm, 0.034, 0.225, 0.0052)
     return 1.1 * np.maximum(blond, disc)

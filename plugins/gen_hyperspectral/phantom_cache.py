@@ -6,14 +6,19 @@ damaged entry is simply rendered again.
 
 from __future__ import annotations
 
+import glob
 import json
+import mmap
 import multiprocessing
+import multiprocessing.process
 import os
 import shutil
+import signal
+import socket
+import time
 import warnings
 import zlib
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +31,7 @@ Volume = tuple[NDArray[np.float32], dict[str, NDArray[np.bool_]]]
 Progress = Callable[[int, int], None]
 
 _PARALLEL_VOXELS = 4 << 20  # below this a second process costs more than it gives
-_STALLED_S = 300.0  # no chunk finished for so long: the workers are given up
+_STALLED_S = 300.0  # no volume finished for so long: the helpers are given up
 
 
 @frozen(eq=False)
@@ -104,18 +109,23 @@ class Cache:
 
     def _make(self, progress: Progress | None) -> _Entry:
         """Render everything beside, publish it; what another process published meanwhile is kept."""
-        beside = self.folder.with_name(f".{self.folder.name}{SUFFIX}{os.getpid()}")
+        mine = f".{self.folder.name}{SUFFIX}-{socket.gethostname()}-"
+        for left in self.folder.parent.glob(f"{glob.escape(mine)}*"):
+            if not _alive(left.name.removeprefix(mine)):
+                shutil.rmtree(left, ignore_errors=True)
+        beside = self.folder.with_name(f"{mine}{os.getpid()}")
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
         try:
             create = np.lib.format.open_memmap
             volumes = create(beside / "volumes.npy", "w+", np.float32, (self.n, *self.shape))
             bits = create(beside / "masks.npy", "w+", np.uint8, (self.n, len(self.masks), self._mask_bytes))
-            done = _render_all(_Task(self.render, self.masks, volumes, bits), self.workers, progress)
+            task = _Task(self.render, self.masks, volumes, bits, _shared_notes(self.n))
+            _render_all(task, self.workers, progress)
             volumes.flush()
             bits.flush()
-            del volumes, bits
-            index = {"hashes": [d[0] for d in done], "crcs": [d[1] for d in done]}
+            index = {"hashes": [h.decode() for h in task.notes["hash"]], "crcs": task.notes["crc"].tolist()}
+            del task, volumes, bits
             (beside / "index.json").write_text(json.dumps(index))
             self._entry = None
             shutil.rmtree(self.folder, ignore_errors=True)  # an entry that failed its check
@@ -132,74 +142,106 @@ class Cache:
         return entry
 
 
+def _alive(pid: str) -> bool:
+    """Whether a process of this number runs here."""
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 @frozen(eq=False)
 class _Task:
+    """What renders volume i into the maps, and notes hash, checksum and "done" in memory that forks share."""
+
     render: Callable[[int], Volume]
     masks: tuple[str, ...]
     volumes: NDArray[np.float32]
     bits: NDArray[np.uint8]
+    notes: NDArray[np.void]  # (n,) of _NOTE
 
-    def __call__(self, i: int) -> tuple[str, int]:
+    def __call__(self, i: int) -> None:
         x, masks = self.render(i)
         self.volumes[i] = x
         self.bits[i] = np.packbits(np.stack([masks[name].reshape(-1) for name in self.masks]), axis=-1)
-        return content_hash(x), zlib.crc32(self.bits[i])
+        self.notes["hash"][i] = content_hash(x).encode()
+        self.notes["crc"][i] = zlib.crc32(self.bits[i])
+        self.notes["done"][i] = True
 
 
-_task: _Task | None = None  # what forked workers inherit: nothing is pickled but numbers
+_NOTE = np.dtype([("hash", "S64"), ("crc", "u4"), ("done", "?")])
 
 
-def _chunk(indices: range) -> list[tuple[str, int]]:
-    assert _task is not None
-    return [_task(i) for i in indices]
+def _shared_notes(n: int) -> NDArray[np.void]:
+    return np.frombuffer(mmap.mmap(-1, n * _NOTE.itemsize), _NOTE)
 
 
-def _render_all(task: _Task, workers: int, progress: Progress | None) -> list[tuple[str, int]]:
-    """Do every volume, in forked processes where that pays; what they leave undone is done here."""
+def _render_all(task: _Task, workers: int, progress: Progress | None) -> None:
+    """Do every volume, sharing the work with forked processes where that pays; what they leave is done here."""
     n = len(task.volumes)
-    done: dict[int, tuple[str, int]] = {}
-    workers = min(workers, os.cpu_count() or 1)
-    fork = "fork" in multiprocessing.get_all_start_methods()
-    if workers > 1 and fork and task.volumes.size >= _PARALLEL_VOXELS and n > 1:
-        done = _render_forked(task, workers, progress)
-    for i in range(n):
-        if i not in done:
-            done[i] = task(i)
-            if progress:
-                progress(len(done), n)
-    return [done[i] for i in range(n)]
-
-
-def _render_forked(task: _Task, workers: int, progress: Progress | None) -> dict[int, tuple[str, int]]:
-    """Chunks of volumes in forked processes, which write into the shared map; returns what they finished.
-
-    The children use numpy and scipy only, which survive a fork. A child that dies or stalls ends the attempt.
-    """
-    global _task
-    n, done = len(task.volumes), {}
-    size = max(1, min(16, n // (4 * workers)))
-    chunks = [range(k, min(k + size, n)) for k in range(0, n, size)]
-    _task = task
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("fork"))
+    helpers = _fork_helpers(task, min(workers, os.cpu_count() or 1, n))
     try:
-        with warnings.catch_warnings():
-            # Python 3.12 warns of forking beside threads; ours hold no lock that numpy needs.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            pending = {pool.submit(_chunk, c): c for c in chunks}
-        while pending:
-            finished, _ = wait(pending, timeout=_STALLED_S, return_when=FIRST_COMPLETED)
-            if not finished:
-                break
-            for future in finished:
-                done.update(zip(pending.pop(future), future.result()))
+        for i in range(0, n, len(helpers) + 1):
+            task(i)
             if progress:
-                progress(len(done), n)
-    except (OSError, RuntimeError):  # no process to be had, or one died (BrokenProcessPool is a RuntimeError)
-        pass
+                progress(int(task.notes["done"].sum()), n)
+        _join(helpers, task)
     finally:
-        _task = None
-        if len(done) < n:
-            for process in list((pool._processes or {}).values()):
-                process.terminate()
-        pool.shutdown(wait=True, cancel_futures=True)
-    return done
+        for helper in helpers:
+            helper.kill()  # no effect on one that has ended
+            helper.join()
+    for i in np.flatnonzero(~task.notes["done"]):
+        task(int(i))
+    if progress:
+        progress(n, n)
+
+
+def _fork_helpers(task: _Task, workers: int) -> list[multiprocessing.process.BaseProcess]:
+    """Start workers - 1 processes, each with every `workers`-th volume; none where it does not pay or cannot be."""
+    if (
+        workers < 2
+        or task.volumes.size < _PARALLEL_VOXELS
+        or "fork" not in multiprocessing.get_all_start_methods()
+    ):
+        return []
+    helpers = []
+    with warnings.catch_warnings():
+        # Python 3.12 warns of forking beside threads: the helpers use numpy and scipy only, which survive it.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            for k in range(1, workers):
+                args = (task, k, workers, os.getpid())
+                helper = multiprocessing.get_context("fork").Process(target=_help, args=args, daemon=True)
+                helper.start()
+                helpers.append(helper)
+        except OSError:  # no process to be had: the parent renders it all
+            for helper in helpers:
+                helper.kill()
+            return []
+    return helpers
+
+
+def _help(task: _Task, first: int, step: int, parent: int) -> None:
+    """What a helper does: its volumes, until done or orphaned."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's handlers are not meant for helpers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for i in range(first, len(task.volumes), step):
+        if os.getppid() != parent:
+            return
+        task(i)
+
+
+def _join(helpers: list[multiprocessing.process.BaseProcess], task: _Task) -> None:
+    """Wait for the helpers as long as volumes keep coming."""
+    done, since = -1, time.monotonic()
+    while any(helper.is_alive() for helper in helpers):
+        now = int(task.notes["done"].sum())
+        if now != done:
+            done, since = now, time.monotonic()
+        if time.monotonic() - since > _STALLED_S:
+            return
+        helpers[0].join(0.02)
+        time.sleep(0.005)

@@ -120,8 +120,7 @@ class PhantomDataset(Dataset):
         return self._splits[name]
 
     def prepare(self, progress: Any = None) -> dict[str, Any]:
-        """Render what is not cached yet; `progress(done, total)` is called along the way if it can be called."""
-        report = progress if callable(progress) else None
+        """Render what is not cached yet, telling `progress.update(stage, done, total, values, speed)` along the way."""
         splits, hashes, notes = {}, {}, []
         for name in SPLITS:
             split = self.split(name)
@@ -132,7 +131,8 @@ class PhantomDataset(Dataset):
                     f"{name}: larger than cache_gib = {self.options.cache_gib:g}; rendered at each access"
                 )
             else:
-                for digest in split.cache.fill(report):
+                tell = None if progress is None else _teller(progress, name)
+                for digest in split.cache.fill(tell):
                     if hashes.setdefault(digest, name) != name:
                         raise DataError(
                             f"retina-phantom: the same volume in splits '{hashes[digest]}' and '{name}'"
@@ -204,6 +204,10 @@ class PhantomSplit(Split):
 
 def subject_name(subject: int) -> str:
     return f"eye-{subject:05d}"
+
+
+def _teller(progress: Any, split: str) -> Callable[[int, int], None]:
+    return lambda done, total: progress.update(f"prepare {split}", done, total, {}, None)
 
 
 def _wavelengths(given: tuple[float, ...] | None, size: tuple[int, ...]) -> tuple[float, ...]:

@@ -88,7 +88,7 @@ def draw_eye(seed: int, subject: int) -> Eye:
         disc_radii=(float(width), float(width * g.uniform(1.04, 1.14))),
         cup_ratio=float(g.uniform(0.28, 0.55)),
         nerve=float(g.uniform(0.027, 0.038)),
-        lamina=float(g.uniform(0.15, 0.20)),
+        lamina=float(g.uniform(0.19, 0.25)),
         disc_capillary_mm=float(g.uniform(0.055, 0.085)),
         artery_saturation=float(np.clip(g.normal(0.98, 0.006), 0.95, 1.0)),
         vein_saturation=float(np.clip(g.normal(0.65, 0.03), 0.55, 0.75)),

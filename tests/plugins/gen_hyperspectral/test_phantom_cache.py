@@ -2,9 +2,11 @@
 
 import os
 import signal
+import socket
 
 import numpy as np
 import pytest
+from gen_core.atomic import SUFFIX
 from gen_core.volume import content_hash
 from gen_hyperspectral import phantom_cache
 from gen_hyperspectral.phantom_cache import Cache
@@ -97,6 +99,18 @@ def test_nothing_is_left_when_rendering_fails(folder):
     with pytest.raises(RuntimeError, match="no light"):
         cache(folder, broken).fill()
     assert not list(folder.parent.iterdir())
+
+
+def test_leftovers_of_a_killed_process_are_swept(folder):
+    folder.parent.mkdir(exist_ok=True)
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)  # its number is free now
+    left = folder.with_name(f".{folder.name}{SUFFIX}-{socket.gethostname()}-{child}")
+    left.mkdir()
+    cache(folder).fill()
+    assert [p.name for p in folder.parent.iterdir()] == [folder.name]
 
 
 def test_two_processes_render_the_same(folder, monkeypatch):

@@ -99,10 +99,15 @@ def test_splits_are_disjoint_by_subject_and_seeded(make, seed):
 def test_prepare_prints_the_splits_and_volumes_are_unique(make):
     d = make()
     calls = []
-    record = d.prepare(lambda done, total: calls.append((done, total)))
+
+    class Display:
+        def update(self, stage, step, total, values, speed):
+            calls.append((stage, step, total))
+
+    record = d.prepare(Display())
     assert record["splits"]["train"]["volumes"] == 6 and record["splits"]["val"]["volumes"] == 3
     assert not set(record["splits"]["train"]["subjects"]) & set(record["splits"]["val"]["subjects"])
-    assert calls[-1] == (3, 3)
+    assert calls[-1] == ("prepare val", 3, 3)
     hashes = [s.hash for n in ("train", "val") for s in d.split(n)]
     assert len(set(hashes)) == 9
 
