@@ -87,11 +87,24 @@ def test_an_installed_plugin_is_listed_with_distribution_and_version(install):
 
 
 def test_the_command_lists_it_too(install):
-    pytest.importorskip("gen_cli.main")
-    out = run([install("example")], "-m", "gen_cli.main", "plugins", "list", "--json")
+    folders = [install("example"), install("broken")]
+    out = run(folders, "-m", "gen_cli.main", "plugins", "list", "--json")
     assert out.returncode == 0, out.stderr
-    assert "patch-linear" in out.stdout and "gen-example" in out.stdout
-    json.loads(out.stdout)
+    assert json.loads(out.stdout) == listing(folders)
+    out = run(folders, "-m", "gen_cli.main", "plugins", "list")
+    assert "patch-linear" in out.stdout and "gen-example 0.3.0" in out.stdout
+    assert "no licence found" in out.stdout and "also offered by gen-broken 9.9.0" in out.stdout
+
+
+def test_its_recipe_runs_from_the_data_to_the_score(install, tmp_path):
+    arguments = ("run", EXAMPLE / "rings.toml", "--set", "codec.fit.steps=25", "--out", tmp_path / "run")
+    out = run([install("example")], "-m", "gen_cli.main", *arguments, OMP_NUM_THREADS="1")
+    assert out.returncode == 0, out.stdout + out.stderr
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    (value,) = metrics["results"]["mean-error"]["values"]
+    # an untrained codec gives about the mean absolute value of the data, .8; training must beat it
+    assert 0 < value["value"] < 0.4 and value["n"] == 10
+    assert 'use = "patch-linear"' in (tmp_path / "run" / "recipe.lock.toml").read_text()
 
 
 def test_the_plugin_keeps_every_contract_and_its_recipe_resolves(install):

@@ -6,7 +6,6 @@ cause and nothing else. Nothing behind a registered string is imported before it
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import io
 import os
@@ -237,6 +236,8 @@ class Registry:
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:
     """ "; did you mean 'x'?" with the nearest of `names`, or "" when none is near."""
+    import difflib  # on mistakes only
+
     by_lower = {n.lower(): n for n in names}
     near = difflib.get_close_matches(word.lower(), list(by_lower), 1, 0.6)
     return f"; did you mean '{by_lower[near[0]]}'?" if near else ""

@@ -113,7 +113,7 @@ class Merged:
             table, name = key, ()
         text = f"[{key_text(table)}] " if table else ""
         if name:
-            text += key_text(name) + (f" = {value_text(value)}" if value is not None else "")
+            text += key_text(name) + (f" = {_short(value_text(value))}" if value is not None else "")
         return f"{self.place(key)}: {text.strip()}: {message}"
 
     def lay(self, data: dict[str, Any], sources: dict[Key, Source]) -> None:
@@ -248,16 +248,21 @@ def _copy(value: Any) -> Any:
     return {k: _copy(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
+def _short(text: str, length: int = 60) -> str:
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
 def _shown(path: Path) -> str:
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
 
 
 def recipe_folders() -> list[Path]:
-    """Where recipes lie: beside a checkout's code, and in the installation's share/gen/recipes."""
-    checkout = Path(__file__).resolve().parents[3] / "recipes"
-    installed = [Path(sysconfig.get_path("data")), Path(sys.prefix)]
-    folders = [checkout, *(p / "share" / "gen" / "recipes" for p in installed)]
+    """Where recipes lie: beside a checkout's code, and in share/gen/recipes of the installation."""
+    site = Path(__file__).resolve().parents[2]  # holds gen_core: a checkout's core/, or site-packages
+    roots = [Path(sysconfig.get_path("data")), Path(sys.prefix), site]
+    roots += [site.parents[2]] if len(site.parents) > 2 else []  # of a user's own site-packages
+    folders = [site.parent / "recipes", *(root / "share" / "gen" / "recipes" for root in roots)]
     return list(dict.fromkeys(f for f in folders if f.is_dir()))
 
 
