@@ -156,5 +156,5 @@ def reference_white(nm: ArrayLike) -> Array:
     A fixed calibration: it depends on the wavelengths alone, never on the volumes.
     """
     blond = fundus_reflectance(nm, 30.0, 0.003, 0.013, 0.34, 0.006, 0.35)
-    disc = media_transmittance(nm, 30.0) * disc_reflectance(nm, 0.034, 0.225, 0.0052)
+    disc = media_transmittance(nm, 30.0) * disc_reflectance(nm, 0.036, 0.225, 0.0050)
     return 1.1 * np.maximum(blond, disc)

@@ -83,7 +83,7 @@ def fields(eye: Eye, tree: VesselTree, noise_seed: int, size: tuple[int, int], f
     grain = _noise(g, y, x, 0.42, 0.42)
     # Atrophy around the disc and a crescent of pigment: the melanin falls near the rim.
     beta = np.exp(-((np.clip(rho - 1.0, 0, None) / 0.12) ** 2))
-    choroid = eye.choroid_mm * (1 + 0.15 * slow) + eye.choroid_vessel_mm * choroid_vessels
+    choroid = eye.choroid_mm * (1 + 0.10 * slow) + eye.choroid_vessel_mm * choroid_vessels
     melanin = (
         eye.melanin
         * (1 + 0.07 * slow + 0.025 * grain + 0.28 * np.exp(-to_fovea2 / 0.85**2) - 0.15 * beta)
@@ -145,7 +145,7 @@ def reflectance(eye: Eye, f: Fields, nm: NDArray[np.float64]) -> Map:
     R += flat(f.rpe)
     R *= flat(1 - f.disc)
     rim = optics.disc_reflectance(nm, eye.nerve, eye.lamina, 0.1 * eye.disc_capillary_mm)
-    cup = optics.disc_reflectance(nm, eye.nerve, eye.lamina, 0.07 * eye.disc_capillary_mm)
+    cup = optics.disc_reflectance(nm, eye.nerve, eye.lamina, 0.05 * eye.disc_capillary_mm)
     R += column(rim) * flat(f.disc)
     R += column(cup - rim) * flat(f.disc * f.cup)
     R *= vessels

@@ -41,7 +41,7 @@ class Eye:
     cup_ratio: float  # of the disc's diameter
     nerve: float  # reflectance of the disc's nerve fibres
     lamina: float  # and of the lamina cribrosa behind them
-    disc_capillary_mm: float  # blood before the lamina in the rim; the cup has 0.7 of it
+    disc_capillary_mm: float  # blood before the lamina in the rim; the cup has half of it
     artery_saturation: float
     vein_saturation: float
 
@@ -76,7 +76,7 @@ def draw_eye(seed: int, subject: int) -> Eye:
         mirrored=bool(g.integers(2)),
         age=float(g.uniform(20.0, 78.0)),
         melanin=melanin,
-        choroid_mm=float(g.uniform(0.045, 0.085)),
+        choroid_mm=float(g.uniform(0.064, 0.096)),
         choroid_vessel_mm=float(g.uniform(0.13, 0.18)),
         surface=float(g.uniform(0.0016, 0.0030)),
         rpe=float(g.uniform(0.0135, 0.0155) - 0.0055 * melanin),  # dark eyes absorb before it, too
@@ -87,7 +87,7 @@ def draw_eye(seed: int, subject: int) -> Eye:
         rotation=float(rotation),
         disc_radii=(float(width), float(width * g.uniform(1.04, 1.14))),
         cup_ratio=float(g.uniform(0.28, 0.55)),
-        nerve=float(g.uniform(0.027, 0.038)),
+        nerve=float(g.uniform(0.030, 0.040)),
         lamina=float(g.uniform(0.19, 0.25)),
         disc_capillary_mm=float(g.uniform(0.055, 0.085)),
         artery_saturation=float(np.clip(g.normal(0.98, 0.006), 0.95, 1.0)),

@@ -228,45 +228,53 @@ def _walk(
     growth: _Growth, pos: Array, heading: Array, parent: NDArray, kind: NDArray, length: Array
 ) -> tuple[Array, NDArray]:
     """All walkers of a generation, step by step: (paths (T + 1, B, 2), steps (B,) each has done)."""
-    g, fovea, owner = growth.g, growth.fovea, growth.owner
+    g, fovea, n = growth.g, growth.fovea, growth.cells
+    owner = growth.owner.reshape(-1)  # a view: cells by one number, kind * n^2 + row * n + column
     B, T = len(pos), int(length.max() / _STEP_MM) + 1
     me = len(growth.points) + np.arange(B)
     quota = (length / _STEP_MM).astype(int)
     # Vessels between the arcades bend towards the fovea, the others away from the disc.
-    to_fovea = np.arctan2(*(fovea - pos).T[::-1])
+    to_fovea = np.arctan2(fovea[1] - pos[:, 1], fovea[0] - pos[:, 0])
     inward = (np.abs(_wrapped(to_fovea - heading)) < 1.35) & (pos[:, 0] > 0.9)
-    centre = np.where(inward[:, None], fovea, np.array([2.2, 0.0]))
     sign = np.where(inward, 1.0, -1.0)
-    drift = g.normal(0.0, 1.0, (T, B)) * 0.5
+    goal_x, goal_y = np.where(inward, fovea[0], 2.2), np.where(inward, fovea[1], 0.0)
+    drift = g.normal(0.0, 0.5, (T, B))
     turn = g.normal(0.0, 0.6, B)
     alive, steps = np.ones(B, bool), np.zeros(B, int)
-    row, col = growth.cell(pos)
+    x, y = pos.T.copy()
+    row, col = ((pos.T[::-1] + EXTENT_MM) / _CELL_MM).astype(int) * np.array([[n], [1]]) + [
+        kind * n * n,
+        0 * kind,
+    ]
+    edge = EXTENT_MM - 1.0  # walkers never come near the rim of the grid
     paths = [pos]
     for t in range(T):
         turn = 0.82 * turn + drift[t]
-        d = sign[:, None] * (centre - pos)
-        pull = _wrapped(np.arctan2(d[:, 1], d[:, 0]) - heading)
-        heading = heading + _STEP_MM * (0.42 * pull + 0.75 * turn) * (t > 1)
-        new = pos + _STEP_MM * np.stack([np.cos(heading), np.sin(heading)], 1)
-        r2, c2 = growth.cell(new)
-        away = np.hypot(*(new - fovea).T) > _AVASCULAR_MM
-        inside = np.abs(new).max(1) < EXTENT_MM - 1.0
-        alive = alive & (t < quota) & away & inside
+        if t > 1:
+            pull = _wrapped(np.arctan2(sign * (goal_y - y), sign * (goal_x - x)) - heading)
+            heading = heading + _STEP_MM * (0.42 * pull + 0.75 * turn)
+        x2, y2 = x + _STEP_MM * np.cos(heading), y + _STEP_MM * np.sin(heading)
+        alive &= (t < quota) & (np.maximum(np.abs(x2), np.abs(y2)) < edge)
+        alive &= (x2 - fovea[0]) ** 2 + (y2 - fovea[1]) ** 2 > _AVASCULAR_MM**2
+        x, y = np.where(alive, x2, x), np.where(alive, y2, y)
+        row2 = ((y + EXTENT_MM) / _CELL_MM).astype(int) * n + kind * n * n
+        col2 = ((x + EXTENT_MM) / _CELL_MM).astype(int)
         # The new cell and both corners of a diagonal step must be free; near its start also the parent's are.
-        for rr, cc in ((r2, c2), (row, c2), (r2, col)):
-            o = owner[kind, rr, cc]
-            alive &= (o < 0) | (o == me) | ((o == parent) & (t < 4))
-        for rr, cc in ((r2, c2), (row, c2), (r2, col)):
-            k, a, b = kind[alive], rr[alive], cc[alive]
-            vacant = owner[k, a, b] < 0
-            owner[k[vacant], a[vacant], b[vacant]] = me[alive][vacant]
+        cells = np.stack([row2 + col2, row + col2, row2 + col])
+        o = owner[cells]
+        free = (o < 0) | (o == me)
+        if t < 4:
+            free |= o == parent
+        alive &= free.all(0)
+        take = (o < 0) & alive
+        owner[cells[take]] = np.broadcast_to(me, o.shape)[take]
         # Two walkers may claim a cell in one step: the one that did not get it ends before.
-        o = owner[kind, r2, c2]
-        alive &= (o == me) | ((o == parent) & (t < 4))
-        pos = np.where(alive[:, None], new, pos)
-        row, col = np.where(alive, r2, row), np.where(alive, c2, col)
+        o = owner[cells[0]]
+        alive &= (o == me) | ((o == parent) if t < 4 else False)
+        x, y = np.where(alive, x, paths[-1][:, 0]), np.where(alive, y, paths[-1][:, 1])
+        row, col = np.where(alive, row2, row), np.where(alive, col2, col)
         steps += alive
-        paths.append(pos)
+        paths.append(np.stack([x, y], 1))
         if not alive.any():
             break
     return np.array(paths), steps
