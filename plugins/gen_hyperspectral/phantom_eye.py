@@ -112,9 +112,8 @@ def draw_vessels(seed: int, eye: Eye, vessel_scale: float) -> VesselTree:
     disc, fovea = np.array(eye.disc), np.array(eye.fovea)
     d = fovea - disc
     c, s = d / np.hypot(*d)
-    turn = np.array([[c, -s], [s, c]])
     tree = grow_tree(g, np.array([np.hypot(*d), 0.0]), vessel_scale)
-    place = lambda p: p @ turn.T + disc
+    place = lambda p: np.stack([c * p[:, 0] - s * p[:, 1], s * p[:, 0] + c * p[:, 1]], 1) + disc
     return VesselTree(
         start=place(tree.start),
         stop=place(tree.stop),
