@@ -13,6 +13,7 @@ from gen_core.errors import MissingError, RecipeError
 from gen_core.options import (
     EncodeOptions,
     EvaluateOptions,
+    FitOptions,
     RunOptions,
     SampleOptions,
     SplitOptions,
@@ -153,6 +154,11 @@ def _resolve(merged: Merged, registry: Registry, path: Path, doc: str) -> Recipe
             parts[name] = read_options(cls, part, (name,), problem)
         else:
             problem((name,), f"expected a table [{name}]", part)
+    if isinstance(data.get("sample"), dict) and isinstance(data["sample"].get("format"), str):
+        try:
+            registry.get("writer", data["sample"]["format"])
+        except RecipeError as error:
+            problem(("sample", "format"), str(error), data["sample"]["format"])
     tables: dict[str, Table] = {}
     names: dict[str, str] = {}  # of all tables asked for, right or wrong: name -> kind
     for key, settings in _component_tables(data, problem):
@@ -240,6 +246,9 @@ def _table(key: tuple[str, ...], settings: dict[str, Any], registry: Registry, p
                 (*key, "init"), "`from` takes the finished step, so there is nothing to start", links["init"]
             )
     options = read_options(cls, settings, key, wrong)
+    fit = getattr(options, "fit", None)
+    if isinstance(fit, FitOptions) and fit.batch % fit.accumulate:
+        wrong((*key, "fit", "accumulate"), f"does not divide batch = {fit.batch}", fit.accumulate)
     if not ok or options is None:
         return None
     return Table(".".join(key), kind, use, options, component, links["from"], links["init"])

@@ -93,6 +93,7 @@ COMPONENTS = {
     "metric": {"psnr": Plain, "fid": Fid},
     "report": {"html": Plain, "pdf": Plain},
     "tracker": {"board": Plain},
+    "writer": {"npy": Plain, "envi": Plain},
 }
 
 

@@ -176,6 +176,14 @@ def test_an_inherited_mistake_names_the_base_and_an_override_names_itself(write,
         ('[codec]\nuse = "vqgan"\nfrom = 1', "r.toml:4: [codec] from = 1: expected the folder of a run"),
         ('[codec]\nuse = "vqgan"\nfrom = "a"\ninit = "b"', 'r.toml:5: [codec] init = "b": `from` takes'),
         ('[codec]\nuse = "needs"', "r.toml:2: [codec] weights: missing; expected text"),
+        (
+            '[codec]\nuse = "vqgan"\n[codec.fit]\naccumulate = 3\nbatch = 8',
+            "r.toml:5: [codec.fit] accumulate = 3: does not divide batch = 8",
+        ),
+        (
+            '[sample]\nformat = "npi"',
+            "r.toml:3: [sample] format = \"npi\": no writer 'npi'; installed: envi, npy; did you mean 'npy'?",
+        ),
         ("seed = true", "r.toml:2: seed = true: expected an integer"),
         ("sede = 1", "r.toml:2: sede = 1: no such setting; did you mean 'seed'?"),
         (
