@@ -9,6 +9,7 @@ import pytest
 from gen_core.dataset import DatasetContext
 from gen_core.errors import DataError, RecipeError
 from gen_core.options import SplitOptions, VolumeOptions
+from gen_core.testing.data import check_dataset
 from gen_core.volume import check_sample
 from gen_hyperspectral.phantom_dataset import build, calibration, default_wavelengths, describe, render
 from gen_hyperspectral.phantom_options import RetinaPhantom
@@ -38,6 +39,10 @@ def test_samples_keep_the_contract_at_any_size(make, size):
         outside = np.broadcast_to(~sample.masks["valid"], sample.x.shape[1:])
         assert (sample.x[0][outside] == -1).all()
         assert sample.x[0][~outside].std() > 0.05
+
+
+def test_the_dataset_keeps_cores_contract(make):
+    check_dataset(make())
 
 
 def test_the_default_is_sixteen_bands_of_64_by_64(make):
