@@ -120,6 +120,7 @@ def check_writer(
     rng = np.random.default_rng(0)
     volume = rng.random(spec.shape, dtype=np.float32) * 100 + 3
     kept, stem = volume.copy(), folder / "sample-000003"
+    files: list[Path] = []
     for _ in range(2):  # the second time over the first
         files = writer.write(stem, volume, spec, {"synthetic": True, "seed": 3})
         require(files, f"{name}.write returns no file")
