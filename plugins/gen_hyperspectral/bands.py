@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from attrs import frozen
+
 from gen_core.errors import DataError
 
 FWHM_TO_SIGMA = 1.0 / (2.0 * np.sqrt(2.0 * np.log(2.0)))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from gen_core import atomic
 from gen_core.mapped import blocks, release
 

@@ -8,18 +8,17 @@ and False in the mask `valid`.
 from __future__ import annotations
 
 import hashlib
-import warnings
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import attrs
 import numpy as np
+
 from gen_core.dataset import Dataset, DatasetContext, Split, view_generator
 from gen_core.errors import DataError, RecipeError
 from gen_core.volume import Geometry, Sample, Scale, VolumeSpec
 from gen_core.writer import RawVolume
-
 from gen_hyperspectral.area_resize import area_resize
 from gen_hyperspectral.bands import Selection, evenly, gaussian, good_bands, nearest
 from gen_hyperspectral.cache import Cache, key_of, source_hash
@@ -345,9 +344,7 @@ class HyperspectralDataset(Dataset):
         for line, ids in ((line, list(found)) for line, found in told.items()):
             notes.append(f"{ids[0]}{f' and {len(ids) - 1} more' if len(ids) > 1 else ''}: {line}")
         notes += [f"mask '{m}' is missing beside {n} cubes" for m, n in missing_masks.items() if n]
-        for id, reason in self._skipped.items():
-            warnings.warn(f"passed over {id}: {reason}", stacklevel=2)
-            notes.append(f"passed over {id}: {reason}")
+        notes += [f"passed over {id}: {reason}" for id, reason in self._skipped.items()]
         regions = splits.pop("regions", {})
         return {
             "splits": splits,

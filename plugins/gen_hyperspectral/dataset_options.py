@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from attrs import Factory, field, frozen, validators
-from gen_core.options import positive
 
+from gen_core.options import positive
 from gen_hyperspectral.reader_options import Axes
 
 share = validators.and_(validators.ge(0.0), validators.le(1.0))

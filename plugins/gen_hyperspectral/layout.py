@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gen_core.errors import DataError
 
+from gen_core.errors import DataError
 from gen_hyperspectral.wavelengths import to_nm
 
 WAVELENGTH_NAMES = (

@@ -10,10 +10,10 @@ from typing import Literal
 
 import numpy as np
 from attrs import define, frozen
+
 from gen_core.errors import DataError
 from gen_core.mapped import release
 from gen_core.writer import RawVolume
-
 from gen_hyperspectral.area_resize import axis_weights, resize_columns, resize_rows
 from gen_hyperspectral.bands import Selection
 
@@ -66,7 +66,8 @@ def preprocess(
     counts = Counts()
     reader = _Bands(raw, selection, policy, good, wavelength, counts)
     # output rows a block: bounded by the float32 copy of the source rows they need
-    per_row = len(selection.index) * x * 4 * max(1.0, y / height)
+    per_source_row = max(len(selection.index) * x * 4, 0 if reader.by_band else array[:1].nbytes)
+    per_row = per_source_row * max(1.0, y / height)
     step = max(1, min(height, int(BLOCK_BYTES / per_row)))
     keep_size = (y, x) == (height, width)
     for first in range(0, height, step):
@@ -123,6 +124,7 @@ class _Bands:
         self.good = selection.index if good is None else good
         self.wavelength = wavelength
         self.counted = 0  # rows whose values are in the counts: blocks share the row at their border
+        self.by_band = raw.array.strides[2] == max(raw.array.strides)
         self.by_pixel = raw.array.strides[2] == raw.array.itemsize  # bands lie side by side
         self.may_miss = raw.array.dtype.kind == "f" or self.nodata is not None
 
@@ -169,6 +171,9 @@ class _Bands:
         else:
             for k, band in enumerate(index):
                 values[k] = block[:, :, band]
+                if self.by_band:
+                    # not after the block: a system with huge pages maps 2 MiB of the file for each band touched
+                    release(block)
 
     def _missing(self, values: np.ndarray) -> np.ndarray | None:
         missing = None

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from gen_core.errors import DataError
 from gen_core.writer import RawVolume, Reader
-
 from gen_hyperspectral.layout import bad_bands_of, wavelengths_of
 from gen_hyperspectral.reader_options import EnviReader as Options
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from gen_core.errors import DataError
-from gen_core.writer import RawVolume, Reader
 from numpy.lib import format as npy_format
 
+from gen_core.errors import DataError
+from gen_core.writer import RawVolume, Reader
 from gen_hyperspectral.layout import (
     BAD_BAND_NAMES,
     GOOD_BAND_NAMES,

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
+
 from gen_core.errors import DataError
+from gen_core.mapped import release
 from gen_core.volume import Scale
 
 BINS = 4096
@@ -58,8 +60,9 @@ def estimate_scale(
     least, most, count = _extremes(rows(np.asarray(v)) for v in volumes())
     if not (count > 0).all():
         raise DataError("a band has no valid value in any training volume: nothing to scale by")
-    lo = least if low == 0 else _quantile(volumes, rows, low, least, most, count)
-    hi = most if high == 1 else _quantile(volumes, rows, high, least, most, count)
+    ranks = [q * (count - 1) for q in (low, high) if 0 < q < 1]
+    found = iter(_by_rank(volumes, rows, ranks, least, most) if ranks else [])
+    lo, hi = (least if q == 0 else most if q == 1 else next(found) for q in (low, high))
     flat = hi - lo <= np.abs(hi) * 1e-6
     hi = np.where(flat, lo + 1.0, hi)
     if not per_band:
@@ -68,47 +71,72 @@ def estimate_scale(
     return _scale(lo, hi)
 
 
+def _finite(values: np.ndarray) -> np.ndarray:
+    """The finite values of one band; the pages behind a mapped volume are handed back."""
+    kept = values[np.isfinite(values)]
+    release(values)
+    return kept
+
+
 def _extremes(parts: Iterator[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    least = most = count = None
+    """Per row the least and the largest finite value and how many there are."""
+    least: np.ndarray | None = None
     for part in parts:
-        finite = np.isfinite(part)
-        some = np.where(finite, part, np.inf).min(axis=1).astype(np.float64)
-        top = np.where(finite, part, -np.inf).max(axis=1).astype(np.float64)
-        number = finite.sum(axis=1)
         if least is None:
-            least, most, count = some, top, number
-        else:
-            least, most, count = np.minimum(least, some), np.maximum(most, top), count + number
+            least, most = np.full(len(part), np.inf), np.full(len(part), -np.inf)
+            count = np.zeros(len(part), np.int64)
+        for b, row in enumerate(part):  # band by band: temporaries of one band only
+            values = _finite(row)
+            if values.size:
+                least[b], most[b] = min(least[b], values.min()), max(most[b], values.max())
+                count[b] += values.size
     if least is None:
         raise DataError("there is no training volume to scale by")
     return least, most, count
 
 
-def _quantile(
+def _by_rank(
     volumes: Callable[[], Iterable[np.ndarray]],
     rows: Callable[[np.ndarray], np.ndarray],
-    q: float,
+    ranks: list[np.ndarray],
     least: np.ndarray,
     most: np.ndarray,
-    count: np.ndarray,
-) -> np.ndarray:
-    """Per row the value of rank q (n - 1), to (most - least) / BINS^2."""
-    low, high = least.copy(), np.maximum(most, np.nextafter(least, np.inf))
-    rank = q * (count - 1)
-    for _ in range(2):
-        width = (high - low) / BINS
-        below = np.zeros(len(low), np.int64)
-        histogram = np.zeros((len(low), BINS), np.int64)
-        for volume in volumes():
-            for b, values in enumerate(rows(np.asarray(volume))):
-                values = values[np.isfinite(values)].astype(np.float64)
-                if width[b] <= 0:
-                    continue
-                below[b] += int((values < low[b]).sum())
-                inside = values[(values >= low[b]) & (values <= high[b])]
-                bins = np.minimum(((inside - low[b]) / width[b]).astype(np.int64), BINS - 1)
-                histogram[b] += np.bincount(bins, minlength=BINS)
-        through = below[:, None] + np.cumsum(histogram, axis=1)
-        bin_ = np.minimum((through <= rank[:, None]).sum(axis=1), BINS - 1)
-        low, high = low + bin_ * width, low + (bin_ + 1) * width
-    return 0.5 * (low + high)
+) -> list[np.ndarray]:
+    """For each wanted rank the value of every row, to (most - least) / BINS^2; two passes serve all ranks."""
+    top = np.where(most > least, most, least + 1.0)
+    brackets = [(least, top)]  # the first histogram is shared
+    for step in range(2):
+        counts = [_histogram(volumes, rows, low, high) for low, high in brackets]
+        counts = counts if step else counts * len(ranks)
+        brackets = brackets if step else brackets * len(ranks)
+        brackets = [_narrow(*bracket, *count, rank) for bracket, count, rank in zip(brackets, counts, ranks)]
+    return [0.5 * (low + high) for low, high in brackets]
+
+
+def _narrow(
+    low: np.ndarray, high: np.ndarray, below: np.ndarray, histogram: np.ndarray, rank: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The bin that holds the value of a rank."""
+    through = below[:, None] + np.cumsum(histogram, axis=1)
+    at = np.minimum((through <= rank[:, None]).sum(axis=1), BINS - 1)
+    width = (high - low) / BINS
+    return low + at * width, low + (at + 1) * width
+
+
+def _histogram(
+    volumes: Callable[[], Iterable[np.ndarray]],
+    rows: Callable[[np.ndarray], np.ndarray],
+    low: np.ndarray,
+    high: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Per row how many values lie below `low`, and the histogram of those in low..high."""
+    below = np.zeros(len(low), np.int64)
+    histogram = np.zeros((len(low), BINS), np.int64)
+    for volume in volumes():
+        for b, row in enumerate(rows(np.asarray(volume))):
+            values = _finite(row).astype(np.float64)
+            below[b] += int(np.count_nonzero(values < low[b]))
+            values = values[(values >= low[b]) & (values <= high[b])]
+            bins = np.minimum((values - low[b]) * (BINS / (high[b] - low[b])), BINS - 1).astype(np.int64)
+            histogram[b] += np.bincount(bins, minlength=BINS)
+    return below, histogram

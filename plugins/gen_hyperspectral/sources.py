@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from attrs import evolve, frozen
+
 from gen_core.errors import DataError
 from gen_core.writer import RawVolume, Reader
-
 from gen_hyperspectral import read_envi, read_mat, read_npy
 from gen_hyperspectral.dataset_options import Hyperspectral
 from gen_hyperspectral.reader_options import EnviReader, MatReader, NpyReader

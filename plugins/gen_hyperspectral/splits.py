@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from attrs import frozen
+
 from gen_core.errors import DataError
 from gen_core.options import SplitOptions
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from gen_core.errors import DataError
 
 NM = {"nm", "nanometer", "nanometers", "nanometre", "nanometres"}

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from gen_core import atomic
 from gen_core.errors import MissingError
 from gen_core.volume import VolumeSpec
 from gen_core.writer import Writer
-
 from gen_hyperspectral.write_npy import describe, one_cube
 from gen_hyperspectral.writer_options import Hdf5Writer as Options
 

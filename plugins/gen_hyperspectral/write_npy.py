@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from gen_core import atomic
 from gen_core.errors import DataError
 from gen_core.volume import VolumeSpec
 from gen_core.writer import Writer
-
 from gen_hyperspectral.writer_options import NpyWriter as Options
 
 

@@ -7,9 +7,10 @@ import sys
 import textwrap
 from pathlib import Path
 
-import gen_core.mapped
 import numpy as np
 import pytest
+
+import gen_core.mapped
 from gen_core.errors import DataError
 from gen_core.inspect import inspect_path, statistics
 from gen_core.registry import Registry

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from gen_hyperspectral.area_resize import area_resize, axis_weights
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from gen_core.errors import DataError
 from gen_hyperspectral.bands import evenly, gaussian, good_bands, nearest
 

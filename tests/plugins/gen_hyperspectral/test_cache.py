@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from gen_core import atomic
 from gen_hyperspectral.cache import Cache, array_hash, key_of, source_hash
 

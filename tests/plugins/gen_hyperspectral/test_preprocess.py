@@ -1,8 +1,13 @@
 """From raw cube to volume: every layout, and each policy against plain arithmetic on whole arrays."""
 
-import gen_hyperspectral.preprocess as module
+import subprocess
+import sys
+import textwrap
+
 import numpy as np
 import pytest
+
+import gen_hyperspectral.preprocess as module
 from gen_core.errors import DataError
 from gen_core.writer import RawVolume
 from gen_hyperspectral.area_resize import area_resize
@@ -139,3 +144,26 @@ def test_interpolation_equals_numpy_at_every_pixel():
     for p in [0, *range(2, 40)]:
         ok = ~missing[:, p]
         assert out[:, p] == pytest.approx(np.interp(at, at[ok], spectra[ok, p].astype(float)), abs=1e-5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads VmHWM")
+@pytest.mark.parametrize("order", [(1, 2, 0), (0, 1, 2)], ids=["bsq", "bip"])
+def test_memory_does_not_grow_with_the_file(order, tmp_path):
+    """A 160 MB cube to 16 x 250 x 500: less than 60 MB over the imports, the result's 8 MB included."""
+    stored = (40, 1000, 2000) if order == (1, 2, 0) else (1000, 2000, 40)
+    np.lib.format.open_memmap(tmp_path / "big.npy", "w+", "<u2", stored)[...] = 7
+    script = f"""
+        import numpy as np
+        from gen_core.writer import RawVolume
+        from gen_hyperspectral.bands import Selection
+        from gen_hyperspectral.preprocess import Policy, preprocess
+        peak = lambda: int([l for l in open("/proc/self/status") if "VmHWM" in l][0].split()[1])
+        before = peak()
+        array = np.load({str(tmp_path / "big.npy")!r}, mmap_mode="r").transpose({order})
+        out = np.empty((16, 250, 500), np.float32)
+        preprocess(RawVolume(array, "yxb"), Selection(np.arange(0, 32, 2)), out, Policy(), "big")
+        print(peak() - before, out.min(), out.max())
+    """
+    out = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True)
+    grown, low, high = map(float, out.stdout.split())
+    assert low == pytest.approx(7, abs=1e-5) and high == pytest.approx(7, abs=1e-5) and grown < 60_000

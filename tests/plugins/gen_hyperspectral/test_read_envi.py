@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from gen_core.errors import DataError
 from gen_core.testing import check_reader
 from gen_hyperspectral.read_envi import build, find_header, parse_header

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
+
 from gen_core.errors import DataError
 from gen_core.testing import check_reader
 from gen_hyperspectral.read_mat import build

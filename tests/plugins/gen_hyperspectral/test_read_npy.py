@@ -7,6 +7,7 @@ import zipfile
 
 import numpy as np
 import pytest
+
 from gen_core.errors import DataError
 from gen_core.testing import check_reader
 from gen_hyperspectral.read_npy import build

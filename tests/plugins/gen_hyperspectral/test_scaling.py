@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from gen_core.errors import DataError
 from gen_core.volume import Scale, VolumeSpec
 from gen_hyperspectral.scaling import LazyScale, estimate_scale, fixed_scale

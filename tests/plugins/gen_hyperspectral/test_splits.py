@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from gen_core.errors import DataError
 from gen_core.options import SplitOptions
 from gen_hyperspectral.splits import Region, crop_positions, split_regions, split_subjects

@@ -1,6 +1,7 @@
 """Units of wavelengths."""
 
 import pytest
+
 from gen_hyperspectral.wavelengths import to_nm
 
 

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+
 from gen_core.errors import DataError, MissingError
 from gen_core.registry import Registry
 from gen_core.testing import check_writer
