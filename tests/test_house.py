@@ -80,9 +80,7 @@ def wrong_arrows(module: str, source: str) -> list[str]:
         target, _, rest = name.partition(".")
         at = f"{module}:{line} imports {name}"
         if target in ROOMS:
-            found.append(
-                f"{at}: '{target}' is a folder, not a package; it works only when started from the root"
-            )
+            found.append(f"{at}: '{target}' is a folder, not a package; it works only when started from the root")
         elif not target:
             found.append(f"{at}: relative; write the whole name")
         elif target == "gen_cli" and package != "gen_cli":
@@ -115,12 +113,7 @@ def forbidden(module: str, source: str) -> list[str]:
             found.append(f"{at} calls {call}")
         for keyword in node.keywords:
             value = ast.unparse(keyword.value)
-            if (
-                keyword.arg == "shell"
-                and value != "False"
-                or keyword.arg == "allow_pickle"
-                and value != "False"
-            ):
+            if keyword.arg == "shell" and value != "False" or keyword.arg == "allow_pickle" and value != "False":
                 found.append(f"{at} passes {keyword.arg}={value}")
     return found
 
@@ -137,9 +130,7 @@ def heavy_imports(module: str, source: str) -> list[str]:
     """Heavy libraries imported at the top of a light module, and heavy modules of ours."""
     found = []
     for line, name in imports(source, top_only=True):
-        if name.partition(".")[0] in HEAVY or (
-            name in NAMES and not is_light(name) and name.startswith("gen_")
-        ):
+        if name.partition(".")[0] in HEAVY or (name in NAMES and not is_light(name) and name.startswith("gen_")):
             found.append(f"{module}:{line} imports {name} at the top; listings and recipes must not load it")
     return found
 
@@ -154,7 +145,10 @@ def untidy(path: Path, source: str, at: str = "") -> list[str]:
     lines = source.count("\n")
     if lines > 600:
         found.append(f"{at}: {lines} lines; a module has at most 600")
-    if path.name not in ("plugin.py", "__init__.py", "__main__.py") and "from __future__ import annotations" not in source:
+    if (
+        path.name not in ("plugin.py", "__init__.py", "__main__.py")
+        and "from __future__ import annotations" not in source
+    ):
         found.append(f"{at}: lacks `from __future__ import annotations`")
     return found
 
@@ -170,17 +164,13 @@ def test_imports_point_from_plugins_and_cli_to_core(sources):
 
 def test_every_module_of_core_has_its_place_in_the_order():
     inside = {name.split(".")[1] for name in NAMES if name.startswith("gen_core.")}
-    assert sorted(inside - set(ORDER)) == [], (
-        "add it to ORDER, above what it imports and below what imports it"
-    )
+    assert sorted(inside - set(ORDER)) == [], "add it to ORDER, above what it imports and below what imports it"
     assert sorted(set(ORDER) - inside) == []
 
 
 def test_no_module_imports_itself_in_a_circle(sources):
     graph = {
-        name: {
-            to for _, to in imports(source) if to in NAMES and to != name and not name.startswith(to + ".")
-        }
+        name: {to for _, to in imports(source) if to in NAMES and to != name and not name.startswith(to + ".")}
         for name, source in sources.items()
     }
     done: set[str] = set()
@@ -284,10 +274,7 @@ def test_a_forbidden_call_is_named(source):
 
 
 def test_lookalikes_of_forbidden_calls_are_allowed():
-    assert (
-        forbidden("gen_core.x", "model.eval()\nnp.load(p, allow_pickle=False)\nsafetensors.torch.load(b)")
-        == []
-    )
+    assert forbidden("gen_core.x", "model.eval()\nnp.load(p, allow_pickle=False)\nsafetensors.torch.load(b)") == []
 
 
 def test_a_heavy_import_is_named_only_at_the_top():
@@ -295,10 +282,7 @@ def test_a_heavy_import_is_named_only_at_the_top():
     assert heavy_imports("gen_core.registry", "from gen_core.batch import Batch") != []
     assert heavy_imports("gen_x.plugin", "if True:\n    import numpy") != []
     assert heavy_imports("gen_x.plugin", "def f():\n    import torch") == []
-    assert (
-        heavy_imports("gen_x.plugin", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch")
-        == []
-    )
+    assert heavy_imports("gen_x.plugin", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch") == []
 
 
 def test_an_untidy_module_is_named():

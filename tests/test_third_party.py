@@ -78,9 +78,7 @@ def listing(folders: list[Path], **environment: str) -> list[dict]:
 
 
 def test_an_installed_plugin_is_listed_with_distribution_and_version(install):
-    rows = {
-        (r["kind"], r["name"]): r for r in listing([install("example")]) if r["distribution"] == "gen-example"
-    }
+    rows = {(r["kind"], r["name"]): r for r in listing([install("example")]) if r["distribution"] == "gen-example"}
     assert set(rows) == {("dataset", "rings"), ("codec", "patch-linear"), ("metric", "mean-error")}
     assert {r["distribution_version"] for r in rows.values()} == {"0.3.0"}
     assert {r["status"] for r in rows.values()} == {"ok"}
@@ -199,7 +197,7 @@ def test_the_page_shows_the_example_as_it_is():
     files = {
         str(path.relative_to(EXAMPLE)): path.read_text()
         for path in sorted(EXAMPLE.rglob("*"))
-        if path.suffix in (".py", ".toml") and path.name not in ("conftest.py", "__init__.py")
+        if path.suffix in (".py", ".toml") and path.name not in ("conftest.py", "__init__.py", "ruff.toml")
     }
     assert set(shown) == set(files)
     for name, code in shown.items():

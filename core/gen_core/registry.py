@@ -138,9 +138,7 @@ class Registry:
     def add(self, module: str | ModuleType, plugin: str, distribution: str, version: str) -> None:
         """Take in one plugin; whatever goes wrong becomes a note and adds no component."""
         name = module if isinstance(module, str) else module.__name__
-        note = lambda status, problem: self.notes.append(
-            Note(plugin, name, distribution, version, status, problem)
-        )
+        note = lambda status, problem: self.notes.append(Note(plugin, name, distribution, version, status, problem))
         out, found, warnings = io.StringIO(), [], []
         had_torch = "torch" in sys.modules
         try:
@@ -286,9 +284,7 @@ def _register(
         if any(c.name == name and c.kind == kind for c in found):
             raise ValueError(f"{at} is registered twice")
         found.append(
-            Component(
-                kind, name, options, build, version, summary, module, distribution, distribution_version
-            )
+            Component(kind, name, options, build, version, summary, module, distribution, distribution_version)
         )
 
     return register

@@ -7,6 +7,7 @@ import sys
 import types
 
 import pytest
+
 from gen_core.errors import MissingError, RecipeError
 from gen_core.hooks import KINDS, hook_name, hookimpl
 from gen_core.registry import OWN, Registry, did_you_mean

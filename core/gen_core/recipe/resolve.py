@@ -83,9 +83,7 @@ class Recipe:
         """The table `name`. Raises: RecipeError naming those there are."""
         if name not in self.tables:
             near = did_you_mean(name, self.tables)
-            raise RecipeError(
-                f"{self.path}: has no [{name}]; it has {', '.join(self.tables) or 'none'}{near}"
-            )
+            raise RecipeError(f"{self.path}: has no [{name}]; it has {', '.join(self.tables) or 'none'}{near}")
         return self.tables[name]
 
     def tables_of(self, kind: str) -> list[Table]:
@@ -111,9 +109,7 @@ class Recipe:
         return to_toml(self.to_dict(), self.doc)
 
     @classmethod
-    def from_dict(
-        cls, data: dict[str, Any], registry: Registry | None = None, path: Path = Path("recipe")
-    ) -> Recipe:
+    def from_dict(cls, data: dict[str, Any], registry: Registry | None = None, path: Path = Path("recipe")) -> Recipe:
         """The inverse of `to_dict`. Raises: RecipeError."""
         data = {k: v for k, v in data.items() if k != "gen"}
         return _resolve(Merged(_without_none(data), []), registry or Registry.load(), path, "")
@@ -142,9 +138,7 @@ def _resolve(merged: Merged, registry: Registry, path: Path, doc: str) -> Recipe
     for name, value in data.items():
         if name not in known:
             what = "table" if isinstance(value, dict) else "setting"
-            problem(
-                (name,), f"no such {what}{did_you_mean(name, known) or '; known: ' + ', '.join(known)}", value
-            )
+            problem((name,), f"no such {what}{did_you_mean(name, known) or '; known: ' + ', '.join(known)}", value)
     run = {k: data[k] for k in RUN_KEYS if k in data}
     run.setdefault("name", path.stem.removesuffix(".lock"))
     parts = {"run": read_options(RunOptions, run, (), problem)}
@@ -242,9 +236,7 @@ def _table(key: tuple[str, ...], settings: dict[str, Any], registry: Registry, p
             if links[name] is not None and not isinstance(links[name], str):
                 wrong((*key, name), "expected the folder of a run", links[name])
         if links["from"] and links["init"]:
-            wrong(
-                (*key, "init"), "`from` takes the finished step, so there is nothing to start", links["init"]
-            )
+            wrong((*key, "init"), "`from` takes the finished step, so there is nothing to start", links["init"])
     options = read_options(cls, settings, key, wrong)
     fit = getattr(options, "fit", None)
     if isinstance(fit, FitOptions) and fit.batch % fit.accumulate:

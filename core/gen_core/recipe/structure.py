@@ -267,8 +267,6 @@ def _reworded(error: Exception) -> tuple[str, str]:
     if not match:
         return "", text
     message = match[3] if match[1] else f"its length {match[3]}"
-    message = (
-        re.sub(r": [^:]*$", "", message) if re.match(r"(its length )?must be [<>=]", message) else message
-    )
+    message = re.sub(r": [^:]*$", "", message) if re.match(r"(its length )?must be [<>=]", message) else message
     message = re.sub(r"must be in [\[({]?(.*?)[\])}]? \(got .*\)$", r"must be one of \1", message, flags=re.S)
     return match[1] or match[2], message

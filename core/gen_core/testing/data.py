@@ -51,9 +51,7 @@ def check_dataset(dataset: Dataset, splits: tuple[str, ...] = ("train", "val"), 
 
 def _check_spec(spec: VolumeSpec, name: str) -> None:
     require(isinstance(spec, VolumeSpec), f"{name}.spec is no VolumeSpec")
-    require(
-        len(spec.size) == 3 and min(spec.size) >= 1, f"{name}.spec.size is {spec.size}, expected (D, H, W)"
-    )
+    require(len(spec.size) == 3 and min(spec.size) >= 1, f"{name}.spec.size is {spec.size}, expected (D, H, W)")
     require(spec.depth in ("bands", "slices", "none"), f"{name}.spec.depth is '{spec.depth}'")
     if spec.wavelength_nm is not None:
         require(
@@ -136,9 +134,7 @@ def check_writer(
         require(np.array_equal(volume, kept), f"{name}.write changes the volume it is given")
     stray = {p.name for p in folder.iterdir()} - {f.name for f in files}
     require(not stray, f"{name}.write leaves files it does not name: {sorted(stray)}")
-    require(
-        not [p for p in folder.rglob("*") if atomic.SUFFIX in p.name], f"{name}.write leaves temporary files"
-    )
+    require(not [p for p in folder.rglob("*") if atomic.SUFFIX in p.name], f"{name}.write leaves temporary files")
     if read:
         back = np.asarray(read(files[0]))
         require(back.shape == volume.shape, f"{name}: read back as {back.shape}, written {volume.shape}")
@@ -179,12 +175,8 @@ def check_reader(reader: Reader, path: Path, array: np.ndarray | None = None) ->
             try:
                 known = reader.recognizes(file)
             except Exception as error:
-                raise AssertionError(
-                    f"{name}.recognizes raises {type(error).__name__} for {file.name}"
-                ) from error
-            require(
-                isinstance(known, bool | np.bool_), f"{name}.recognizes gives {known!r}, not True or False"
-            )
+                raise AssertionError(f"{name}.recognizes raises {type(error).__name__} for {file.name}") from error
+            require(isinstance(known, bool | np.bool_), f"{name}.recognizes gives {known!r}, not True or False")
         for file in (absent, garbage):
             _refuses(reader, file, name)
         if os.path.getsize(path) > 1 and path.is_file():
@@ -198,9 +190,7 @@ def _refuses(reader: Reader, file: Path, name: str) -> None:
         raw = reader.open(file)
         np.asarray(raw.array).sum()  # lazy arrays may fail only now
     except DataError as error:
-        require(
-            file.name in str(error), f"{name}.open: the message does not name the file {file.name}: {error}"
-        )
+        require(file.name in str(error), f"{name}.open: the message does not name the file {file.name}: {error}")
     except Exception as error:
         raise AssertionError(
             f"{name}.open({file.name}) raises {type(error).__name__} ({error}), expected DataError"

@@ -60,9 +60,7 @@ def check_path(path: NoisePath) -> None:
     for what, value in (("alpha", alpha), ("sigma", sigma)):
         require(value.dtype == torch.float64, f"{name}.{what}(t) of float64 times is {value.dtype}")
         require(value.shape == t.shape, f"{name}.{what}(t): shape {tuple(value.shape)}, t {tuple(t.shape)}")
-        require(
-            torch.isfinite(value).all() and (value > 0).all(), f"{name}.{what}(t) is not positive and finite"
-        )
+        require(torch.isfinite(value).all() and (value > 0).all(), f"{name}.{what}(t) is not positive and finite")
     require((alpha.diff() < 0).all(), f"{name}.alpha does not fall with t")
     slope = (path.alpha(t + h).log() - path.alpha(t - h).log()) / (2 * h)
     require_relative(path.drift(t), slope, 1e-3, f"{name}.drift is not d ln alpha / dt")
@@ -108,9 +106,7 @@ def gaussian_denoise(path: NoisePath, mean: float, sd: float) -> Denoise:
     return denoise
 
 
-def check_sampler(
-    sampler: Sampler, path: NoisePath | None = None, steps: int = 200, tolerance: float = 0.05
-) -> None:
+def check_sampler(sampler: Sampler, path: NoisePath | None = None, steps: int = 200, tolerance: float = 0.05) -> None:
     """A sampler on a Gaussian target: its mean and deviation must come out; and it must be a pure function.
 
     path: what it walks along; default LinearPath. tolerance: of mean and standard deviation, absolute, target
@@ -147,20 +143,14 @@ def check_sampler(
         f"{name}.sample calls noise(k) with k = {calls[:6]}..., expected 0, 1, 2, ... once each",
     )
     got, deviation = z_0.double().mean().item(), z_0.double().std().item()
-    require(
-        math.fabs(got - mean) <= tolerance, f"{name}: mean {got:.3f} of a target with {mean} ({steps} steps)"
-    )
+    require(math.fabs(got - mean) <= tolerance, f"{name}: mean {got:.3f} of a target with {mean} ({steps} steps)")
     require(
         math.fabs(deviation - sd) <= tolerance,
         f"{name}: standard deviation {deviation:.3f} of a target with {sd} ({steps} steps)",
     )
     with other_random_numbers(2):
         part = run(slice(5, 9), steps, [])
-    require_close(
-        part, z_0[5:9], 1e-5, f"{name}: samples depend on their neighbours, or on random numbers of its own"
-    )
+    require_close(part, z_0[5:9], 1e-5, f"{name}: samples depend on their neighbours, or on random numbers of its own")
     for count in (1, 2):
         few = run(slice(0, 4), count, [])
-        require(
-            torch.isfinite(few).all(), f"{name}.sample with {count} steps gives values that are not finite"
-        )
+        require(torch.isfinite(few).all(), f"{name}.sample with {count} steps gives values that are not finite")

@@ -38,9 +38,7 @@ def require_close(a: Tensor, b: Tensor, tolerance: float, sentence: str) -> None
 def snapshot(module: nn.Module) -> dict[str, Any]:
     """Weights, buffers and extra state, copied."""
     extra = getattr(module, "extra_state", dict)()
-    return {k: v.clone() for k, v in module.state_dict().items()} | {
-        "extra_state()": json.dumps(extra, sort_keys=True)
-    }
+    return {k: v.clone() for k, v in module.state_dict().items()} | {"extra_state()": json.dumps(extra, sort_keys=True)}
 
 
 def changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

@@ -23,9 +23,7 @@ REMOTE = re.compile(
 )
 
 
-def check_metric(
-    make: Callable[[], Metric], batches: Iterable[tuple[str, Batch]], tolerance: float = 1e-4
-) -> None:
+def check_metric(make: Callable[[], Metric], batches: Iterable[tuple[str, Batch]], tolerance: float = 1e-4) -> None:
     """A metric, built afresh by `make`, on (source, batch) pairs: the order and the size of batches must not matter.
 
     tolerance: relative, for rounding. Raises: AssertionError with one sentence.
@@ -35,9 +33,7 @@ def check_metric(
     unknown = set(metric.sources) - set(SOURCES)
     require(not unknown, f"{name}.sources names {sorted(unknown)}; there are {', '.join(SOURCES)}")
     given = {source for source, _ in pairs}
-    require(
-        set(metric.sources) <= given, f"check_metric needs batches of {', '.join(metric.sources)} for {name}"
-    )
+    require(set(metric.sources) <= given, f"check_metric needs batches of {', '.join(metric.sources)} for {name}")
     kept = [batch.x.clone() for _, batch in pairs]
     result = _score(metric, pairs)
     for (source, batch), x in zip(pairs, kept):
@@ -138,9 +134,7 @@ def check_report(report: Report, folder: Path, run: Any = None) -> None:
         except Exception as error:
             what = "an empty run" if number == 0 else "the run"
             raise AssertionError(f"{name}.write fails on {what}: {type(error).__name__}: {error}") from error
-        require(
-            path in files and path.is_file(), f"{name}.write did not write {path.name}, or does not name it"
-        )
+        require(path in files and path.is_file(), f"{name}.write did not write {path.name}, or does not name it")
         text = path.read_text(encoding="utf-8")
         require(text.strip(), f"{name}.write wrote an empty page")
         found = REMOTE.search(text)

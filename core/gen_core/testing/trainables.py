@@ -102,13 +102,9 @@ def _train(module: Trainable, batch: Batch, index: int) -> dict[str, float]:
         logged = module.epoch_started(0, step)
         require_json(logged, f"{name}.epoch_started")
     for item in module.training_step(batch, step):
-        require(
-            isinstance(item, GroupLoss), f"{name}.training_step yields {type(item).__name__}, not GroupLoss"
-        )
+        require(isinstance(item, GroupLoss), f"{name}.training_step yields {type(item).__name__}, not GroupLoss")
         group = item.group
-        require(
-            group in groups, f"{name}.training_step: unknown group '{group}'; groups() has {list(groups)}"
-        )
+        require(group in groups, f"{name}.training_step: unknown group '{group}'; groups() has {list(groups)}")
         require(group not in seen, f"{name}.training_step yields group '{group}' twice in one step")
         seen.add(group)
         require(item.losses, f"{name}.training_step: group '{group}' has no loss")
@@ -236,18 +232,14 @@ def _check_denoise(prior: DiffusionPrior, z: Tensor, cond: dict[str, Tensor] | N
                 value.shape == z.shape,
                 f"{name}.denoise: {what} is {tuple(value.shape)}, z_t {tuple(z.shape)}",
             )
-            require(
-                value.dtype == torch.float32, f"{name}.denoise: {what} is {value.dtype}, expected float32"
-            )
+            require(value.dtype == torch.float32, f"{name}.denoise: {what} is {value.dtype}, expected float32")
             require(torch.isfinite(value).all(), f"{name}.denoise: {what} is not finite")
             require(torch.equal(value, other), f"{name}.denoise is not deterministic in eval mode")
         wide = lambda value: value.to(torch.float32).reshape(-1, 1, 1, 1, 1)
         alpha, sigma = wide(prior.path.alpha(t.double())), wide(prior.path.sigma(t.double()))
         require_close(alpha * z_0 + sigma * eps, z, 1e-3, f"{name}.denoise: alpha z_0 + sigma eps is not z_t")
         single = prior.denoise(z[1:2], t[1:2], _cut(cond, 1))[0]
-        require_close(
-            single, z_0[1:2], TOLERANCE, f"{name}.denoise: a sample depends on the others of its batch"
-        )
+        require_close(single, z_0[1:2], TOLERANCE, f"{name}.denoise: a sample depends on the others of its batch")
         late = prior.denoise(z, torch.full_like(t, 0.95), cond)
         early = prior.denoise(z, torch.full_like(t, 0.05), cond)
         # z_0 and eps are tied by alpha and sigma, so one of them always changes with t
@@ -277,9 +269,7 @@ def check_features(network: FeatureNetwork, x: Tensor, batch: Batch | None = Non
     network = copy.deepcopy(network).eval()
     with torch.no_grad():
         values = _map(network, "features", x, (len(x), network.dim))
-    require(
-        not torch.equal(values[0], values[1]), f"{name}.features: two different inputs have the same features"
-    )
+    require(not torch.equal(values[0], values[1]), f"{name}.features: two different inputs have the same features")
     protocol = network.protocol()
     require(
         isinstance(protocol, dict) and protocol,
@@ -288,9 +278,7 @@ def check_features(network: FeatureNetwork, x: Tensor, batch: Batch | None = Non
     require_json(protocol, f"{name}.protocol()")
     require(protocol == network.protocol(), f"{name}.protocol() changes from call to call")
     if network.fitted:
-        require(
-            batch is not None or x.ndim == 5, f"{name} is trained: check_features needs a batch of volumes"
-        )
+        require(batch is not None or x.ndim == 5, f"{name} is trained: check_features needs a batch of volumes")
         check_trainable(network, batch or _batch(x))
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pytest
 from attrs import Factory, field, frozen, validators
+
 from gen_core.hooks import KINDS, hook_name, hookimpl
 from gen_core.options import FitOptions, table_ref
 from gen_core.recipe import load_recipe

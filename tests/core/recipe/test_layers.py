@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from gen_core.errors import RecipeError
 from gen_core.recipe import find_recipes, resolve_recipe_path
 from gen_core.recipe.layers import read_layers
@@ -142,9 +143,7 @@ def test_the_value_of_an_override_is_toml_or_else_text(write, text, value):
 
 
 def test_overrides_come_after_the_bases_and_the_last_one_wins(write):
-    data = merge(
-        write, "[codec.fit]\nsteps = 6", "codec.fit.steps=7", "codec.fit.steps=8", "volume.new.deep=1"
-    )
+    data = merge(write, "[codec.fit]\nsteps = 6", "codec.fit.steps=7", "codec.fit.steps=8", "volume.new.deep=1")
     assert data["codec"]["fit"] == {"steps": 8, "batch": 2}
     assert data["volume"]["new"] == {"deep": 1}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import tomli
+
 from gen_core.recipe.places import key_lines, split_key
 
 TEXT = '''\

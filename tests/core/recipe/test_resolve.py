@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from gen_core.errors import MissingError, RecipeError
 from gen_core.recipe import Recipe, find_recipes, load_recipe
 from gen_core.registry import Registry
@@ -207,9 +208,7 @@ def test_a_mistake_in_one_table_does_not_hide_a_reference_to_it(problems):
 
 
 def test_an_unknown_table_name_is_told_with_those_there_are(load):
-    with pytest.raises(
-        RecipeError, match=r"has no \[codecs\]; it has dataset, codec, .*did you mean 'codec'"
-    ):
+    with pytest.raises(RecipeError, match=r"has no \[codecs\]; it has dataset, codec, .*did you mean 'codec'"):
         load(WHOLE).table("codecs")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import tomli
+
 from gen_core.recipe import find_recipes, json_schema
 from gen_core.registry import Registry
 

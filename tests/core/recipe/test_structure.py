@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import pytest
 from attrs import Factory, field, frozen, validators
+
 from gen_core.recipe.structure import expected, plain, read_options
 
 

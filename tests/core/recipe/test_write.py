@@ -7,6 +7,7 @@ import string
 
 import pytest
 import tomli
+
 from gen_core.recipe.write import key_text, to_toml, value_text
 
 
@@ -38,9 +39,7 @@ def test_random_data_reads_back(seed):
     rng = random.Random(seed)
 
     def word():
-        return "".join(rng.choice(string.printable + 'é"\\') for _ in range(rng.randint(0, 6))).replace(
-            "\r", ""
-        )
+        return "".join(rng.choice(string.printable + 'é"\\') for _ in range(rng.randint(0, 6))).replace("\r", "")
 
     def value(depth):
         kind = rng.randint(0, 5 if depth else 3)

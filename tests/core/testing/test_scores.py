@@ -41,9 +41,7 @@ class GoodMetric(Metric):
 
     def compute(self):
         a, b = (np.mean([v for _, v in sorted(self.means[s].items())]) for s in ("synthetic", "val"))
-        return Result(
-            [Value("gap", float(a - b), "synthetic", "val", n=3)], {"definition": "difference of means"}
-        )
+        return Result([Value("gap", float(a - b), "synthetic", "val", n=3)], {"definition": "difference of means"})
 
 
 class LastBatch(GoodMetric):

@@ -471,7 +471,5 @@ def test_segmenters_are_checked():
     check_segmenter(GoodSegmenter(), masked)
     with pytest.raises(AssertionError, match=r"leaves \[0, 1\]"):
         check_segmenter(Logits(), masked)
-    with pytest.raises(
-        AssertionError, match=r"probabilities: shape \(3, 2, 1, 6, 8\), expected \(3, 3, 4, 6, 8\)"
-    ):
+    with pytest.raises(AssertionError, match=r"probabilities: shape \(3, 2, 1, 6, 8\), expected \(3, 3, 4, 6, 8\)"):
         check_segmenter(ThreeClasses(), masked)
