@@ -18,48 +18,39 @@ from torch.autograd.function import once_differentiable
 EPS = 1e-5
 
 
-def _per_channel(group_values: Tensor, size: int) -> Tensor:
-    """(B, G) -> (B, 1, C)."""
-    return group_values.repeat_interleave(size, 1)[:, None]
-
-
-def _centred(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-    """x - mean (B, N, C) and 1 / sd (B, G), float32 whatever x is.
-
-    Two passes: E[x^2] - mean^2 loses its digits where the mean is large.
-    """
-    x = x.float()
-    size = x.shape[2] // groups
-    count = x.shape[1] * size
-    mean = x.sum(1).unflatten(1, (groups, size)).sum(2) / count
-    y = x - _per_channel(mean, size)
-    var = (y * y).sum(1).unflatten(1, (groups, size)).sum(2) / count
-    return y, torch.rsqrt(var + EPS)
+def _group_mean(sums: Tensor, groups: int, count: int) -> Tensor:
+    """Sums a channel (B, C) to the mean of its group (B, 1, C), which holds `count` values."""
+    B, C = sums.shape
+    mean = sums.view(B, groups, -1).sum(2, keepdim=True) / count
+    return mean.expand(B, groups, C // groups).reshape(B, 1, C)
 
 
 class _ModulatedNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor, shift: Tensor, groups: int) -> Tensor:
-        y, rstd = _centred(x, groups)
-        ctx.save_for_backward(y, rstd, gain, shift)
         ctx.groups, ctx.dtype = groups, x.dtype
-        a = _per_channel(rstd, x.shape[2] // groups) * gain[:, None]
-        return F.silu(torch.addcmul(shift[:, None], y, a), inplace=True).to(x.dtype)
+        ctx.count = x.shape[1] * x.shape[2] // groups
+        # Two passes, in float32: E[x^2] - mean^2 loses its digits where the mean is large.
+        x = x.float()
+        y = x - _group_mean(x.sum(1), groups, ctx.count)
+        rstd = torch.rsqrt(_group_mean((y * y).sum(1), groups, ctx.count) + EPS)
+        ctx.save_for_backward(y, rstd, gain, shift)
+        u = torch.addcmul(shift[:, None], y, rstd * gain[:, None])
+        return F.silu(u, inplace=True).to(ctx.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         y, rstd, gain, shift = ctx.saved_tensors
-        size = y.shape[2] // ctx.groups
-        r = _per_channel(rstd, size)
-        a = r * gain[:, None]
+        a = rstd * gain[:, None]
         u = torch.addcmul(shift[:, None], y, a)
         du = torch.ops.aten.silu_backward(grad.float(), u)
         d_shift = du.sum(1)
-        d_gain = torch.mul(du, y, out=u).sum(1) * r[:, 0]  # u is not needed any more
-        # dx = r (g du - mean(g du) - y r mean(g du y r)), the means over a group and all positions
-        mean = lambda v: _per_channel(v.unflatten(1, (ctx.groups, size)).sum(2) / (size * y.shape[1]), size)
-        dx = torch.addcmul(-r * mean(gain * d_shift), y, -r * r * mean(gain * d_gain))
+        d_gain = torch.mul(du, y, out=u).sum(1) * rstd[:, 0]  # u is not needed any more
+        # dx = a du - rstd (mean(gain du) + y rstd mean(gain du y rstd)), the means over a group and all positions
+        mean = _group_mean(gain * d_shift, ctx.groups, ctx.count)
+        slope = _group_mean(gain * d_gain, ctx.groups, ctx.count)
+        dx = torch.addcmul(-rstd * mean, y, -rstd * rstd * slope)
         return dx.addcmul_(du, a).to(ctx.dtype), d_gain, d_shift, None
 
 
