@@ -144,6 +144,8 @@ class Registry:
         try:
             # what a plugin prints would end up in the middle of --json
             with redirect_stdout(out), redirect_stderr(out):
+                if ":" in name:
+                    raise ValueError(f"an entry point of {GROUP} names a module, without ':'")
                 loaded = importlib.import_module(name) if isinstance(module, str) else module
                 found, warnings = _collect(loaded, distribution, version)
         except KeyboardInterrupt:

@@ -143,6 +143,12 @@ def test_a_broken_plugin_is_a_row_with_its_cause(members, cause):
     assert len(registry.problems) == 1 and "\n" not in registry.problems[0]
 
 
+def test_an_entry_point_to_an_object_is_told():
+    registry = Registry()
+    registry.add("gen_codecs.plugin:thing", "p", "d", "1")
+    assert "names a module, without ':'" in registry.problems[0]
+
+
 def test_an_interrupt_is_not_swallowed():
     @hookimpl
     def register_codecs(register):

@@ -116,9 +116,9 @@ def _train(module: Trainable, batch: Batch, index: int) -> dict[str, float]:
             require(torch.isfinite(loss), f"{name}.training_step: loss '{key}' is {loss.item()}")
             found[f"{group}.{key}"] = loss.item()
         parameters = [p for m in groups[group] for p in m.parameters() if p.requires_grad]
-        total = sum(item.losses.values())
+        total = torch.stack(list(item.losses.values())).sum()
         require(
-            isinstance(total, Tensor) and total.requires_grad and parameters,
+            total.requires_grad and parameters,
             f"{name}.training_step: the losses of group '{group}' have no gradient",
         )
         for parameter in parameters:
