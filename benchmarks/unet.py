@@ -14,6 +14,8 @@ import sys
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from gen_core.batch import Batch
 from gen_core.prior import PriorContext
 from gen_core.trainable import Step
@@ -21,7 +23,6 @@ from gen_diffusion.attention import relative_buckets, rotary_table
 from gen_diffusion.ddpm3d import DdpmPrior, build
 from gen_diffusion.ddpm3d_options import Ddpm3d
 from gen_diffusion.unet3d import Unet3d, time_features
-from torch import Tensor, nn
 
 
 class PlainNorm(nn.Module):

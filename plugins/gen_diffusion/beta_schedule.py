@@ -6,6 +6,7 @@ Sources: Nichol & Dhariwal 2021 (cosine), Ho et al. 2020 (linear), Rombach et al
 from __future__ import annotations
 
 import numpy as np
+
 from gen_core.errors import RecipeError
 
 

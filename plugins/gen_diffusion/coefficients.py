@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from gen_core.prior import NoisePath
 from torch import Tensor
+
+from gen_core.prior import NoisePath
 
 
 def along(path: NoisePath, ts: Tensor) -> tuple[list[float], list[float]]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
+
 from gen_core.batch import Batch
 from gen_core.denoising import per_sample
 from gen_core.errors import RecipeError
 from gen_core.prior import DiffusionPrior, PriorContext
 from gen_core.trainable import GroupLoss, Step
-from torch import Tensor
-
 from gen_diffusion.beta_schedule import betas
 from gen_diffusion.ddpm3d_options import Ddpm3d
 from gen_diffusion.discrete_path import DiscretePath

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 from attrs import Attribute, field, frozen, validators
+
 from gen_core.options import FitOptions, positive
 
 PUBLISHED_FIT = FitOptions(
-    steps=100_000, batch=8, optimizer="adam", lr=1e-4, ema=0.995, ema_every=10, ema_start=2000
+    steps=100_000, batch=10, optimizer="adam", lr=1e-4, ema=0.995, ema_every=10, ema_start=2000
 )
 NORM_GROUPS = 8  # of every GroupNorm in the U-Net
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from gen_core.errors import RecipeError
 from gen_core.prior import NoisePath
-from torch import Tensor
 
 SNAP = 1e-4  # of a step: float32 t = k / T hits its knot exactly
 

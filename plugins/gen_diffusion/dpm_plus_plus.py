@@ -5,10 +5,10 @@ from __future__ import annotations
 from math import expm1, log
 from typing import Any
 
-from gen_core.prior import Denoise, NoisePath
-from gen_core.sampler import Noise, Sampler
 from torch import Tensor
 
+from gen_core.prior import Denoise, NoisePath
+from gen_core.sampler import Noise, Sampler
 from gen_diffusion.coefficients import along, times
 from gen_diffusion.sampler_options import DpmPlusPlus2M
 

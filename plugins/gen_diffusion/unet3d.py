@@ -12,10 +12,10 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
-from gen_core.engine.precision import float32_island
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from gen_core.engine.precision import float32_island
 from gen_diffusion.attention import (
     DepthAttention,
     RelativeBias,

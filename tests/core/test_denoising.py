@@ -1,6 +1,7 @@
 """Clamping of z_0 while sampling."""
 
 import torch
+
 from gen_core.denoising import clamped
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from gen_core.batch import Batch
 from gen_core.denoising import clamped
 from gen_core.prior import PriorContext

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from gen_diffusion import attention
 from gen_diffusion.attention import (
     DepthAttention,

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+
 from gen_core.errors import RecipeError
 from gen_diffusion.beta_schedule import betas
 

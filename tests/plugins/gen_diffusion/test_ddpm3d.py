@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from attrs import evolve
+
 from gen_core.batch import Batch
 from gen_core.errors import RecipeError
 from gen_core.prior import PriorContext

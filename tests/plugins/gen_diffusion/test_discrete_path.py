@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from gen_core.errors import RecipeError
 from gen_diffusion.beta_schedule import betas
 from gen_diffusion.discrete_path import DiscretePath

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+
 from gen_diffusion.modulated_norm import modulated_norm_silu
 
 

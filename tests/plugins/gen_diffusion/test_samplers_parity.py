@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from gen_diffusion.beta_schedule import betas
 from gen_diffusion.ddim import build as build_ddim
 from gen_diffusion.ddpm import build as build_ddpm

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from attrs import evolve
+
 from gen_core.prior import PriorContext
 from gen_diffusion.ddpm3d import build
 from gen_diffusion.ddpm3d_options import Ddpm3d
