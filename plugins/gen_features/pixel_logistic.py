@@ -51,8 +51,11 @@ class PixelLogistic(Segmenter):
         nn.init.zeros_(self.linear.weight)
         nn.init.constant_(self.linear.bias, -2.0)  # structures are rare
         self.register_buffer("mean", torch.zeros(self.dim))
-        self.register_buffer("scale", torch.ones(self.dim))
+        self.register_buffer("whiten", torch.eye(self.dim))
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+        # float64: second moments of 2e5 pixels whose small eigenvalues matter
+        self.register_buffer("total", torch.zeros(self.dim, dtype=torch.float64))
+        self.register_buffer("outer", torch.zeros(self.dim, self.dim, dtype=torch.float64))
 
     def _chain(self, x: Tensor) -> list[Tensor]:
         """The spectrum and its means over growing neighbourhoods up to the whole image, each (B, bands, H, W)."""
@@ -70,8 +73,8 @@ class PixelLogistic(Segmenter):
         return self._expand(self._chain(x))
 
     def _logits(self, features: Tensor) -> Tensor:
-        """features (B, F, N) -> (B, K, N); the normalization is folded into the weights."""
-        weight = self.linear.weight * self.scale
+        """features (B, F, N) -> (B, K, N); the whitening is folded into the weights."""
+        weight = self.linear.weight @ self.whiten
         return weight @ features + (self.linear.bias - weight @ self.mean)[:, None]
 
     @torch.no_grad()
@@ -94,19 +97,23 @@ class PixelLogistic(Segmenter):
         return torch.stack(found, 1).float()
 
     @torch.no_grad()
-    def _learn_scale(self, features: Tensor) -> None:
-        """Running mean and sd of the features over the first steps; a buffer, so that a resumed fit agrees."""
-        f = features.double().transpose(0, 1).flatten(1)
-        n = int(self.seen)
-        mean, variance = f.mean(1), f.var(1, correction=0)
-        old_mean, old_variance = self.mean.double(), self.scale.double() ** -2
-        if n:
-            both = (n * old_mean + mean) / (n + 1)
-            variance = (n * (old_variance + (old_mean - both) ** 2) + variance + (mean - both) ** 2) / (n + 1)
-            mean = both
+    def _learn_whitening(self, features: Tensor, index: int) -> None:
+        """Mean and inverse square root of the covariance of the features over the first steps, in buffers.
+
+        Bands and local means are strongly correlated: without whitening Adam needs several times the steps.
+        The root is taken after 1, 2, 4, ... steps and at the last, because it is dear with many bands.
+        """
+        f = features.transpose(0, 1).flatten(1).double()
+        self.total += f.sum(1)
+        self.outer += f @ f.T
+        self.seen += f.shape[1]
+        if (index + 1) & index and index + 1 < self.options.normalize_steps:
+            return
+        mean = self.total / self.seen
+        values, vectors = torch.linalg.eigh(self.outer / self.seen - torch.outer(mean, mean))
+        root = (values.clamp(min=0.0) + FLOOR * values[-1].clamp(min=1e-12)).rsqrt()
         self.mean.copy_(mean)
-        self.scale.copy_(variance.clamp(min=1e-8).rsqrt())
-        self.seen += 1
+        self.whiten.copy_((vectors * root) @ vectors.T)
 
     def training_step(self, batch: Batch, step: Step) -> Iterator[GroupLoss]:
         with torch.no_grad():
@@ -119,8 +126,8 @@ class PixelLogistic(Segmenter):
                 pick = pick[: self.options.pixels].to(target.device)
                 chain, target = [m[:, :, pick] for m in chain], target[:, :, pick]
             features = self._expand(chain)
-            if int(self.seen) < self.options.normalize_steps:
-                self._learn_scale(features)
+            if step.index < self.options.normalize_steps:
+                self._learn_whitening(features, step.index)
         losses = {"bce": binary_cross_entropy_with_logits(self._logits(features), target)}
         if self.options.l2 > 0:
             losses["l2"] = self.options.l2 * self.linear.weight.square().sum()
@@ -143,6 +150,7 @@ class PixelLogistic(Segmenter):
         return found
 
 
+FLOOR = 1e-5  # of the largest eigenvalue, added to all: directions that carry only rounding stay small
 DARK = 0.05  # keeps the logarithm of black finite; about the camera's noise
 DENSE = 512  # axes up to this length are averaged by one small matrix product, 5 times the speed of pooling
 

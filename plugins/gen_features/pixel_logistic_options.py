@@ -13,7 +13,7 @@ def _vessel_and_disc() -> dict[str, tuple[str, ...]]:
 
 
 def _quick_fit() -> FitOptions:
-    return FitOptions(steps=300, batch=8, lr=0.05, optimizer="adam", schedule="cosine", log_every=50)
+    return FitOptions(steps=250, batch=8, lr=0.15, optimizer="adam", schedule="cosine", log_every=50)
 
 
 def _odd(instance: Any, attribute: Any, value: tuple[int, ...]) -> None:
@@ -35,5 +35,5 @@ class PixelLogistic:
     l2: float = field(default=1e-5, validator=validators.ge(0.0))  # weight penalty
     normalize_steps: int = field(
         default=20, validator=validators.gt(0)
-    )  # first steps that set the feature scale
+    )  # first steps that set the whitening of the features
     fit: FitOptions = Factory(_quick_fit)

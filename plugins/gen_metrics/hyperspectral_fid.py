@@ -60,12 +60,20 @@ class HyperspectralFid(Metric):
             )
         return network
 
+    def _share(self, source: str) -> float:
+        """Which share of a source's volumes is taken."""
+        counts = getattr(self.context, "counts", None) or {}
+        total, most = counts.get(source, 0), self.options.volumes
+        return 1.0 if most == 0 or total <= most else most / total
+
     @torch.no_grad()
     def update(self, batch: Batch, source: str) -> None:
         o, network = self.options, self.network()
         network.eval()
         device = getattr(self.context, "device", None) or batch.x.device
         for i, name in enumerate(self.names.of(batch, source)):
+            if draw_key(self.seed + 4, name) >= self._share(source) * 2**64:
+                continue
             bands = batch.x[i].to(device).mean(0)  # (D, H, W): channels of a band are averaged
             picks = torch.from_numpy(band_triplets(len(bands), o.triplets, self.seed, name)).to(device)
             rows = torch.cat([network.features(bands[p]) for p in picks.split(o.batch)])

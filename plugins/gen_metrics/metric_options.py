@@ -81,6 +81,7 @@ class HyperspectralFid:
 
     features: str = _features()  # a network that takes images
     triplets: int = _positive(100)  # random band triplets of each volume
+    volumes: int = _not_negative(0)  # of each source about this many, drawn by their ids; 0 = all
     standardize: Literal["val", "none"] = "none"
     groups: int = field(default=10, validator=validators.ge(2))  # of volumes, for jackknife and extrapolation
     batch: int = _positive(100)  # images at once through the network

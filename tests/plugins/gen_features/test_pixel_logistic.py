@@ -11,8 +11,8 @@ from gen_features.pixel_logistic_options import PixelLogistic as Options
 from torch.nn.functional import avg_pool2d
 
 
-def fit(model, make_eyes, start=0, stop=120, optimizer=None):
-    optimizer = optimizer or torch.optim.Adam(model.parameters(), lr=0.05)
+def fit(model, make_eyes, start=0, stop=80, optimizer=None):
+    optimizer = optimizer or torch.optim.Adam(model.parameters(), lr=0.15)
     for index in range(start, stop):
         g = torch.Generator().manual_seed(index)
         step = Step(index, 0, stop, g, torch.device("cpu"))
@@ -58,15 +58,18 @@ def test_precision_recall_and_dice_are_their_formulas(fitted, make_eyes):
     assert float(scores["onh dice"]) == pytest.approx(2 * tp / (2 * tp + fp + fn))
 
 
-def test_the_feature_scale_is_that_of_the_first_steps_and_then_stays(make_eyes, spec):
+def test_features_are_whitened_by_the_first_steps_and_then_stay(make_eyes, spec):
     model = build(Options(windows=(3,), normalize_steps=3, pixels=10**6), SegmenterContext(spec))
     fit(model, make_eyes, stop=3)
-    seen = torch.cat([model.pixel_features(make_eyes(4, 100 + i).x) for i in range(3)]).double()
-    assert torch.allclose(model.mean.double(), seen.mean((0, 2, 3)), atol=1e-5)
-    assert torch.allclose(1 / model.scale.double(), seen.std((0, 2, 3), correction=0), rtol=1e-3, atol=1e-5)
-    before = model.mean.clone()
+    seen = torch.cat([model.pixel_features(make_eyes(4, 100 + i).x) for i in range(3)])
+    rows = seen.transpose(0, 1).flatten(1).double()
+    assert torch.allclose(model.mean.double(), rows.mean(1), atol=1e-5)
+    cov = torch.cov(model.whiten.double() @ rows)
+    directions = torch.linalg.eigvalsh(cov)
+    assert directions[-1] == pytest.approx(1.0, abs=1e-3) and (directions > 0.5).sum() > 0.6 * model.dim
+    before = model.whiten.clone()
     fit(model, make_eyes, start=3, stop=5)
-    assert torch.equal(model.mean, before) and int(model.seen) == 3
+    assert torch.equal(model.whiten, before) and int(model.seen) == rows.shape[1]
 
 
 def test_a_resumed_fit_is_bit_equal(make_eyes, spec):
@@ -74,7 +77,7 @@ def test_a_resumed_fit_is_bit_equal(make_eyes, spec):
     fit(whole, make_eyes, stop=30)
     optimizer = fit(first, make_eyes, stop=9)  # inside the steps that set the scale
     second.load_state_dict(first.state_dict())
-    resumed = torch.optim.Adam(second.parameters(), lr=0.05)
+    resumed = torch.optim.Adam(second.parameters(), lr=0.15)
     resumed.load_state_dict(optimizer.state_dict())
     fit(second, make_eyes, start=9, stop=30, optimizer=resumed)
     for a, b in zip(whole.state_dict().values(), second.state_dict().values()):

@@ -51,3 +51,9 @@ def test_depths_without_bands_and_networks_of_volumes_are_refused(context, batch
         HyperspectralFid(Options(), ct)
     with pytest.raises(RecipeError, match="takes whole volumes"):
         HyperspectralFid(Options(features="features"), context).update(batches("val", 2)[0], "val")
+
+
+def test_a_part_of_the_volumes_is_drawn_by_their_ids(context, feed):
+    part = feed(HyperspectralFid(Options(features="colours", triplets=2, volumes=20), context)).compute()
+    again = feed(HyperspectralFid(Options(features="colours", triplets=2, volumes=20), context), 3).compute()
+    assert part.protocol["n"] == again.protocol["n"] and 10 <= part.protocol["n"]["train"] <= 30
