@@ -35,7 +35,7 @@ def _multipliers(instance: object, attribute: Attribute, value: tuple[int, ...])
 class Ddpm3d:
     """[prior] use = "ddpm3d": a discrete-time DDPM over latents with a space- and depth-attentive 3-D U-Net."""
 
-    base: int = field(default=512, validator=_multiple_of_groups)  # channels at full resolution
+    base: int = field(default=512, validator=_multiple_of_groups, metadata={"smoke": 16})  # channels at full resolution
     multipliers: tuple[int, ...] = field(default=(1, 2, 4), validator=_multipliers)  # of base, one a level
     # "levels": linear attention over space and attention over depth at every level, full attention in the
     # middle; "middle": only the latter; "none": convolutions alone.

@@ -1,0 +1,145 @@
+"""Building blocks of 3-D convolutional networks: convolutions that are right in bf16, norms, residual blocks.
+
+Shape legend: x (B, C, D, H, W).
+Source: He et al. 2016 (residual blocks); Wu & He 2018 (group normalization); Shi et al. 2016 (sub-pixel up-sampling).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import gcd, prod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Axes = tuple[int, int, int]
+
+
+def factor_stride(stride: Axes, levels: int = 0) -> list[Axes]:
+    """The stride of each level; their product is `stride`, and the first levels take the larger share.
+
+    (8, 8, 8) -> 3 x (2, 2, 2); (4, 8, 8) -> 2 x (2, 2, 2), (1, 2, 2); (16, 4, 4) in 2 levels -> 2 x (4, 2, 2).
+    """
+    exponents = [s.bit_length() - 1 for s in stride]
+    if any(1 << e != s for e, s in zip(exponents, stride)):
+        raise ValueError(f"stride {stride}: each axis must be a power of two")
+    levels = levels or max(exponents)
+    share = lambda e, i: 1 << (e // levels + (i < e % levels))
+    return [tuple(share(e, i) for e in exponents) for i in range(levels)]  # type: ignore[misc]
+
+
+def _half_is_right(kernel: Sequence[int], stride: Sequence[int], size: Sequence[int], out: Sequence[int]) -> bool:
+    """Whether torch's CPU convolution can be trusted in bf16 with this shape.
+
+    Measured with torch 2.13 (oneDNN) against float32: where the kernel is larger than the input the weight gradient is
+    garbage or NaN; where the output is one column wide, or a wide kernel takes strides of 4, the output is.
+    """
+    return all(k <= n for k, n in zip(kernel, size)) and min(size[-1], out[-1]) > 1 and max(stride) <= 2
+
+
+class Conv3d(nn.Conv3d):
+    """`nn.Conv3d` with "same" padding (kernel - stride, in halves), zeros or replicate.
+
+    In bf16 on the CPU, shapes whose result would be silently wrong run in float32. On volumes of depth 1 the kernel
+    collapses to one slice beforehand: exact, and three times cheaper.
+    """
+
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel: Axes, stride: Axes = (1, 1, 1), padding: str = "zeros"
+    ):
+        pads = tuple((k - s + 1) // 2 for k, s in zip(kernel, stride))
+        super().__init__(channels_in, channels_out, kernel, stride, pads if padding == "zeros" else 0)
+        self.pads = pads
+        self.replicate = padding == "replicate" and any(pads)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, padding = self.weight, self.padding
+        if x.shape[2] == 1 and self.kernel_size[0] > 1 and self.stride[0] == 1:
+            # depth 1: every slice that the kernel sees is the same slice, or zero
+            centre = self.pads[0]
+            weight = weight.sum(2, keepdim=True) if self.replicate else weight[:, :, centre : centre + 1]
+            padding = (0, *padding[1:])
+            pads = (0, *self.pads[1:])
+        else:
+            pads = self.pads
+        if self.replicate:
+            x = F.pad(x, (pads[2], pads[2], pads[1], pads[1], pads[0], pads[0]), mode="replicate")
+        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            kernel, size = weight.shape[2:], x.shape[2:]
+            out = [(n + 2 * p - k) // s + 1 for n, p, k, s in zip(size, padding, kernel, self.stride)]
+            if not _half_is_right(kernel, self.stride, size, out):
+                with torch.autocast("cpu", enabled=False):
+                    return F.conv3d(x.float(), weight, self.bias, self.stride, padding)
+        return F.conv3d(x, weight, self.bias, self.stride, padding)
+
+
+class UpConv3d(nn.ConvTranspose3d):
+    """Transposed convolution that multiplies each axis by `stride` exactly; kernel 2 x stride (3 where it is 1)."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: Axes, padding: str = "zeros"):
+        kernel = resample_kernel(stride)
+        self.replicate = padding == "replicate"
+        pads = tuple((k - s) // 2 + (s if self.replicate else 0) for k, s in zip(kernel, stride))
+        super().__init__(channels_in, channels_out, kernel, stride, pads)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if self.replicate:
+            x = F.pad(x, (1, 1, 1, 1, 1, 1), mode="replicate")  # the frame is cropped again by `padding`
+        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            if not _half_is_right((1, 1, 1), self.stride, x.shape[2:], x.shape[2:]):
+                with torch.autocast("cpu", enabled=False):
+                    return F.conv_transpose3d(x.float(), self.weight, self.bias, self.stride, self.padding)
+        return F.conv_transpose3d(x, self.weight, self.bias, self.stride, self.padding)
+
+
+def resample_kernel(stride: Axes) -> Axes:
+    """Kernel 4 for stride 2, 8 for stride 4, and 3 along axes that keep their size."""
+    return tuple(2 * s if s > 1 else 3 for s in stride)  # type: ignore[return-value]
+
+
+def space_to_depth(x: Tensor, stride: Axes) -> Tensor:
+    """(B, C, D, H, W) -> (B, C sd sh sw, D / sd, H / sh, W / sw); exact inverse: `depth_to_space`."""
+    b, c, d, h, w = x.shape
+    sd, sh, sw = stride
+    x = x.view(b, c, d // sd, sd, h // sh, sh, w // sw, sw)
+    return x.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(b, c * sd * sh * sw, d // sd, h // sh, w // sw)
+
+
+def depth_to_space(x: Tensor, stride: Axes) -> Tensor:
+    """(B, C sd sh sw, d, h, w) -> (B, C, d sd, h sh, w sw)."""
+    b, c, d, h, w = x.shape
+    sd, sh, sw = stride
+    x = x.view(b, c // prod(stride), sd, sh, sw, d, h, w)
+    return x.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(b, c // prod(stride), d * sd, h * sh, w * sw)
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group normalization that also takes a single voxel in a group (it becomes the bias)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
+def norm(kind: str, channels: int, groups: int = 32) -> nn.Module:
+    """Normalization over (C / groups, D, H, W), over the batch, or per channel ("instance", without weights)."""
+    if kind == "batch":
+        return nn.BatchNorm3d(channels)
+    if kind == "instance":
+        return GroupNorm(channels, channels, affine=False)
+    return GroupNorm(gcd(groups, channels), channels, eps=1e-6)
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(silu(norm(conv(silu(norm(x)))))), both kernels 3 x 3 x 3."""
+
+    def __init__(self, channels: int, kind: str, groups: int, padding: str):
+        super().__init__()
+        self.norm1 = norm(kind, channels, groups)
+        self.conv1 = Conv3d(channels, channels, (3, 3, 3), padding=padding)
+        self.norm2 = norm(kind, channels, groups)
+        self.conv2 = Conv3d(channels, channels, (3, 3, 3), padding=padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        return x + self.conv2(F.silu(self.norm2(h)))

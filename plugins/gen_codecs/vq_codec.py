@@ -1,0 +1,240 @@
+"""The vector-quantized codecs: VQ-VAE, and VQ-GAN with slice and volume discriminators.
+
+Shape legend: x (B, C, D, H, W) in [-1, 1]; e, z (B, c, d, h, w): encoder output, and the same in prior space.
+Source: van den Oord et al. 2017 (VQ-VAE); Esser et al. 2021 (VQ-GAN); Khader et al. 2023 (3-D layout).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from gen_core.batch import Batch
+from gen_core.codec import Codec, CodecContext, LatentSpec
+from gen_core.engine.precision import float32_island
+from gen_core.trainable import GroupLoss, Step
+from torch import Tensor, nn
+
+from gen_codecs.adversarial_losses import adaptive_weight, feature_matching, hinge_discriminator, hinge_generator
+from gen_codecs.blocks import Conv3d
+from gen_codecs.codebook import Codebook, perplexity
+from gen_codecs.discriminators import PatchDiscriminator, as_image, random_slices
+from gen_codecs.encoder_decoder import Decoder, Encoder
+from gen_codecs.perceptual import load_lpips
+from gen_codecs.vq_options import VqNetwork, Vqgan, Vqvae
+
+
+def _vectors(e: Tensor) -> Tensor:
+    """(B, c, d, h, w) -> (B d h w, c) float32."""
+    return e.movedim(1, -1).reshape(-1, e.shape[1]).float()
+
+
+class VqCodec(Codec):
+    """Encoder, codebook, decoder; `vqgan` adds discriminators."""
+
+    def __init__(self, options: VqNetwork, spec: Any):
+        super().__init__()
+        self.options, self.spec = options, spec
+        channels = len(spec.channels)
+        self.encoder = Encoder(channels, options)
+        self.to_latent = Conv3d(self.encoder.channels, options.latent_channels, (1, 1, 1))
+        self.decoder = Decoder(channels, options)
+        self.codebook = Codebook(options.codes, options.latent_channels, options.codebook)
+        bounds = (-1.0, 1.0) if options.latent_scaling == "codebook-minmax" else None
+        self.latent = LatentSpec(options.latent_channels, tuple(options.stride), bounds, options.codes)
+        self.register_buffer("shift", torch.zeros(1, options.latent_channels, 1, 1, 1))
+        self.register_buffer("scale", torch.ones(1, options.latent_channels, 1, 1, 1))
+        self.critics = nn.ModuleDict()
+        # in a tuple: no submodule, so never trained nor stored with the codec
+        o = options.losses
+        self._lpips = (load_lpips(o.lpips_weights, o.lpips_sha256),) if o.lpips and o.lpips_weights else ()
+        if isinstance(options, Vqgan):
+            if o.gan_2d:
+                self.critics["slices"] = PatchDiscriminator(3 * channels, options.discriminator, flat=True)
+            if o.gan_3d:
+                self.critics["volume"] = PatchDiscriminator(channels, options.discriminator, flat=False)
+
+    # coding
+
+    def _pad(self, x: Tensor) -> Tensor:
+        pads = [-n % s for n, s in zip(x.shape[2:], self.latent.stride)]
+        if not any(pads):
+            return x
+        return F.pad(x, (0, pads[2], 0, pads[1], 0, pads[0]), mode="replicate")
+
+    def encoder_maps(self, x: Tensor) -> Tensor:
+        """The encoder's last maps (B, C', d, h, w) float32, before the projection to latents."""
+        return self.encoder(self._pad(x)).float()
+
+    def _e(self, x: Tensor) -> Tensor:
+        return self.to_latent(self.encoder(self._pad(x))).float()
+
+    def encode(self, x: Tensor) -> Tensor:
+        return (self._e(x) - self.shift) / self.scale
+
+    def _quantize(self, e: Tensor) -> tuple[Tensor, Tensor]:
+        idx = self.codebook.lookup(_vectors(e))
+        shape = (e.shape[0], *e.shape[2:])
+        return self._codes(idx.view(shape)), idx.view(shape)
+
+    def _codes(self, idx: Tensor) -> Tensor:
+        return F.embedding(idx, self.codebook.codebook).permute(0, 4, 1, 2, 3).contiguous()
+
+    def _crop(self, x: Tensor) -> Tensor:
+        d, h, w = self.spec.size
+        return x[:, :, :d, :h, :w]
+
+    def decode(self, z: Tensor) -> Tensor:
+        e = z.float() * self.scale + self.shift
+        if self.options.requantize:
+            e = self._quantize(e)[0]
+        return self._crop(self.decoder(e)).float().clamp(-1, 1)
+
+    def encode_tokens(self, x: Tensor) -> Tensor:
+        return self._quantize(self._e(x))[1]
+
+    def decode_tokens(self, idx: Tensor) -> Tensor:
+        return self._crop(self.decoder(self._codes(idx))).float().clamp(-1, 1)
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[Batch]) -> dict[str, float]:
+        n, total, squares = 0, 0.0, 0.0
+        used = torch.zeros(self.codebook.codes, dtype=torch.bool, device=self.shift.device)
+        for batch in batches:
+            e = self._e(batch.x)
+            used[self._quantize(e)[1].unique()] = True
+            e = e.double()
+            n += e.numel() // e.shape[1]
+            total = total + e.sum((0, 2, 3, 4))
+            squares = squares + e.square().sum((0, 2, 3, 4))
+        if self.options.latent_scaling == "per-channel":
+            mean = total / n
+            sd = (squares / n - mean.square()).clamp_min(1e-12).sqrt()
+            self.shift.copy_(mean.view_as(self.shift))
+            self.scale.copy_(sd.view_as(self.scale))
+        else:
+            codes = self.codebook.codebook[used] if bool(used.any()) else self.codebook.codebook
+            low, high = float(codes.min()), float(codes.max())
+            self.shift.fill_((low + high) / 2)
+            self.scale.fill_(max((high - low) / 2, 1e-6))
+        return {"codes_used": int(used.sum()), "scale_mean": float(self.scale.mean())}
+
+    # fitting
+
+    def groups(self) -> dict[str, list[nn.Module]]:
+        found: dict[str, list[nn.Module]] = {"generator": [self.encoder, self.to_latent, self.decoder]}
+        if self.critics:
+            found["discriminator"] = [self.critics]
+        return found
+
+    def _reconstruction(self, x: Tensor, x_hat: Tensor) -> dict[str, Tensor]:
+        """The weighted terms that need no discriminator."""
+        o = self.options.losses
+        if o.smooth:
+            losses = {"l1": o.l1 * F.smooth_l1_loss(x_hat, x, beta=o.smooth)}
+        else:
+            losses = {"l1": o.l1 * F.l1_loss(x_hat, x)}
+        if o.gradient:
+            down, right = (lambda t: t[..., 1:, :] - t[..., :-1, :]), (lambda t: t[..., 1:] - t[..., :-1])
+            losses["gradient"] = o.gradient * sum(F.l1_loss(d(x_hat), d(x)) for d in (down, right))
+        return losses
+
+    def _lpips_of(self, x: Tensor, x_hat: Tensor, at: Tensor) -> Tensor:
+        lpips = self._lpips[0].to(x.device)
+        image = lambda t: as_image(t.mean(1, keepdim=True), at)[:, :, 0]
+        return lpips(image(x_hat), image(x))
+
+    def _views(self, x: Tensor, at: Tensor) -> dict[str, Tensor]:
+        """What each discriminator sees of a batch."""
+        return {name: as_image(x, at) if name == "slices" else x for name in self.critics}
+
+    def _adversarial(self, x: Tensor, x_hat: Tensor, at: Tensor) -> dict[str, Tensor]:
+        """The generator's GAN and feature-matching terms, weighted."""
+        o, losses = self.options.losses, {}
+        real, fake = self._views(x, at), self._views(x_hat, at)
+        for name, critic in self.critics.items():
+            with torch.no_grad():
+                maps = critic(real[name])
+            seen = critic(fake[name])
+            weight = o.gan_2d if name == "slices" else o.gan_3d
+            losses[f"gan_{name}"] = weight * hinge_generator(seen[-1].float())
+            if o.feature_matching:
+                losses[f"matching_{name}"] = o.feature_matching * weight * feature_matching(maps, seen).float()
+        return losses
+
+    def _discriminate(self, x: Tensor, x_hat: Tensor, at: Tensor) -> GroupLoss:
+        losses, logs = {}, {}
+        real, fake = self._views(x, at), self._views(x_hat.detach(), at)
+        for name, critic in self.critics.items():
+            d_real, d_fake = critic(real[name])[-1].float(), critic(fake[name])[-1].float()
+            losses[f"hinge_{name}"] = hinge_discriminator(d_real, d_fake)
+            logs |= {f"real_{name}": d_real.detach().mean(), f"fake_{name}": d_fake.detach().mean()}
+        return GroupLoss("discriminator", losses, logs)
+
+    def training_step(self, batch: Batch, step: Step) -> Iterator[GroupLoss]:
+        o, x = self.options, batch.x
+        e = self._e(x)
+        v = _vectors(e.detach())
+        with float32_island(x.device):
+            if not bool(self.codebook.initialized):
+                self.codebook.start(v, step.generator)
+            z_q, idx = self._quantize(e)
+            commitment = F.mse_loss(e, z_q)
+            self.codebook.observe(v, idx.reshape(-1), step.micro == 0, step.index)
+        x_hat = self._crop(self.decoder(e + (z_q - e).detach())).float()  # straight through
+        losses = self._reconstruction(x, x_hat)
+        at = random_slices(x, 3, step.generator)
+        if self._lpips and o.losses.lpips:
+            losses["lpips"] = o.losses.lpips * self._lpips_of(x, x_hat, at)
+        playing = bool(self.critics) and step.index >= o.discriminator.start
+        logs = {"quantization": commitment.detach(), "perplexity": perplexity(idx.reshape(-1), o.codes)}
+        logs["code_use"] = self.codebook.use(step.index)
+        if playing:
+            terms = self._adversarial(x, x_hat, at)
+            if o.losses.adaptive:
+                weight = adaptive_weight(sum(losses.values()), sum(terms.values()), self.decoder.last_weight)
+                terms = {k: weight * t for k, t in terms.items()}
+                logs["adaptive_weight"] = weight
+            losses |= terms
+        losses["commitment"] = o.losses.commitment * commitment
+        yield GroupLoss("generator", losses, logs)
+        if playing:
+            yield self._discriminate(x, x_hat, at)
+
+    @torch.no_grad()
+    def updated(self, group: str, step: Step) -> None:
+        if group == "generator":
+            self.codebook.step(step.generator)
+
+    @torch.no_grad()
+    def epoch_started(self, epoch: int, step: Step) -> dict[str, float]:
+        o = self.options.codebook
+        if not o.kmeans_every or epoch == 0 or epoch % o.kmeans_every or step.index > o.kmeans_until * step.total:
+            return {}
+        return {"kmeans_reset": float(self.codebook.reset(step.generator))}
+
+    @torch.no_grad()
+    def validation_step(self, batch: Batch, step: Step) -> dict[str, Tensor]:
+        e = self._e(batch.x)
+        z_q, idx = self._quantize(e)
+        x_hat = self._crop(self.decoder(z_q)).float().clamp(-1, 1)
+        mse = (x_hat - batch.x).square().mean((1, 2, 3, 4))
+        return {
+            "l1": (x_hat - batch.x).abs().mean(),
+            "psnr": (10 * torch.log10(4 / mse.clamp_min(1e-12))).mean(),
+            "perplexity": perplexity(idx.reshape(-1), self.options.codes),
+            "quantization": F.mse_loss(e, z_q),
+        }
+
+    def checkpoint_activations(self, on: bool) -> None:
+        self.encoder.recompute = self.decoder.recompute = on
+
+
+def build_vqvae(options: Vqvae, context: CodecContext) -> VqCodec:
+    return VqCodec(options, context.spec)
+
+
+def build_vqgan(options: Vqgan, context: CodecContext) -> VqCodec:
+    return VqCodec(options, context.spec)
