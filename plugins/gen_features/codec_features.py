@@ -10,9 +10,9 @@ import hashlib
 from typing import Any
 
 import torch
-from gen_core.features import FeatureNetwork, FeaturesContext
 from torch import Tensor
 
+from gen_core.features import FeatureNetwork, FeaturesContext
 from gen_features.feature_options import CodecFeatures as Options
 
 

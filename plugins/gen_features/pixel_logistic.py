@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits
+
 from gen_core.batch import Batch
 from gen_core.errors import RecipeError
 from gen_core.segmenter import Segmenter, SegmenterContext
 from gen_core.trainable import GroupLoss, Step
-from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits
-
 from gen_features.pixel_logistic_options import PixelLogistic as Options
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from attrs import Factory, field, frozen, validators
+
 from gen_core.options import FitOptions
 
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from gen_core.features import FeatureNetwork, FeaturesContext
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, leaky_relu
 
+from gen_core.features import FeatureNetwork, FeaturesContext
 from gen_features.feature_options import RandomConv64 as Options
 
 LAYERS = ((3, 8, 5), (8, 8, 3), (8, 16, 3))  # channels in, out, kernel; each strides by 2

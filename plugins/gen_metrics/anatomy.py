@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from gen_core.batch import Batch
-from gen_core.metric import Metric, MetricContext, Result, Value
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, max_pool2d
 
+from gen_core.batch import Batch
+from gen_core.metric import Metric, MetricContext, Result, Value
 from gen_metrics import metric_options as opt
 from gen_metrics.intervals import bootstrap_mean, clopper_pearson, jackknife_volumes
 from gen_metrics.streams import Names, mask_union, nearest_band, segment, structure_probability

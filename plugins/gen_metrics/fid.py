@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from gen_core.batch import Batch
-from gen_core.metric import Metric, MetricContext, Result, Value
 from torch import Tensor
 
+from gen_core.batch import Batch
+from gen_core.metric import Metric, MetricContext, Result, Value
 from gen_metrics import metric_options as opt
 from gen_metrics.frechet import extrapolate, frechet_rows
 from gen_metrics.intervals import jackknife

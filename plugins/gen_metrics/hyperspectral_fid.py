@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from gen_core.batch import Batch
 from gen_core.errors import RecipeError
 from gen_core.metric import Metric, MetricContext, Result, Value
-from torch import Tensor
-
 from gen_metrics import metric_options as opt
 from gen_metrics.fid import small_flag
 from gen_metrics.frechet import extrapolate, frechet_gaussians

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from gen_core.batch import Batch
-from gen_core.metric import Metric, MetricContext, Result, Value
 from torch import Tensor
 
+from gen_core.batch import Batch
+from gen_core.metric import Metric, MetricContext, Result, Value
 from gen_metrics import metric_options as opt
 from gen_metrics.fid import standardizer
 from gen_metrics.intervals import clopper_pearson

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+
 from gen_core.batch import Batch
 from gen_core.metric import Metric, MetricContext, Result, Value
-
 from gen_metrics import metric_options as opt
 from gen_metrics.intervals import bootstrap_mean
 from gen_metrics.streams import Names

@@ -73,12 +73,22 @@ def blur(x: Tensor, window: int = 11, sigma: float = 1.5, dims: int = 3) -> Tens
     return _blur_last(_blur_rows(x, window, sigma), window, sigma)
 
 
+def _four_maps(x: Tensor, y: Tensor) -> Tensor:
+    """x + y, x - y and their squares, stacked; written in place, because a copy costs as much as the blur."""
+    if torch.is_grad_enabled() and (x.requires_grad or y.requires_grad):
+        return torch.stack((x + y, x - y, (x + y).square(), (x - y).square()))
+    maps = torch.empty((4, *x.shape), dtype=x.dtype, device=x.device)
+    torch.add(x, y, out=maps[0])
+    torch.sub(x, y, out=maps[1])
+    torch.mul(maps[:2], maps[:2], out=maps[2:])
+    return maps
+
+
 def ssim_terms(
     x: Tensor, y: Tensor, data_range: float, window: int, sigma: float, dims: int
 ) -> tuple[Tensor, Tensor]:
     """Mean SSIM and mean contrast-structure term over positions: (...) without the last `dims` axes."""
-    p, m = x + y, x - y
-    mp, mm, pp, mm2 = blur(torch.stack((p, m, p * p, m * m)), window, sigma, dims)
+    mp, mm, pp, mm2 = blur(_four_maps(x, y), window, sigma, dims)
     c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
     mp2, mmm2 = mp * mp, mm * mm
     vp, vm = pp - mp2, mm2 - mmm2

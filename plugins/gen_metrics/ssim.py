@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
+
 from gen_core.batch import Batch
 from gen_core.metric import Metric, MetricContext, Result
-
 from gen_metrics import metric_options as opt
 from gen_metrics.psnr import mean_value
 from gen_metrics.similarity import ssim

@@ -11,9 +11,10 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+from torch import Tensor
+
 from gen_core.batch import Batch
 from gen_core.errors import RecipeError
-from torch import Tensor
 
 _REMEMBERED: WeakKeyDictionary[Batch, dict[Any, Any]] = WeakKeyDictionary()
 

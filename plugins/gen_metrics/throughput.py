@@ -6,7 +6,6 @@ from typing import Any
 
 from gen_core.batch import Batch
 from gen_core.metric import Metric, MetricContext, Result, Value
-
 from gen_metrics import metric_options as opt
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from gen_core.features import FeaturesContext
 from gen_core.volume import VolumeSpec
 from gen_features.codec_features import build, weights_sha256

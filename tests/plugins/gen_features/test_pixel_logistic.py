@@ -2,13 +2,14 @@
 
 import pytest
 import torch
+from torch.nn.functional import avg_pool2d
+
 from gen_core.errors import RecipeError
 from gen_core.segmenter import SegmenterContext
 from gen_core.trainable import Step
 from gen_core.volume import VolumeSpec
 from gen_features.pixel_logistic import build, local_mean
 from gen_features.pixel_logistic_options import PixelLogistic as Options
-from torch.nn.functional import avg_pool2d
 
 
 def fit(model, make_eyes, start=0, stop=80, optimizer=None):

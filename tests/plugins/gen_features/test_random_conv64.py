@@ -4,6 +4,7 @@ import hashlib
 
 import pytest
 import torch
+
 from gen_core.features import FeaturesContext
 from gen_core.volume import VolumeSpec
 from gen_features.feature_options import RandomConv64 as Options

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+
 from gen_core.batch import Batch
 from gen_core.volume import VolumeSpec
 

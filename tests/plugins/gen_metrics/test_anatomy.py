@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from gen_core.batch import Batch
 from gen_metrics.anatomy import Anatomy, component_areas, detail_correlation, one_disc, vessel_contrast
 from gen_metrics.metric_options import Anatomy as Options

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from gen_core.batch import Batch
 from gen_metrics.fid import Fid, standardizer
 from gen_metrics.frechet import frechet_gaussians

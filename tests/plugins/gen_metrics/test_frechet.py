@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from gen_metrics.frechet import extrapolate, frechet_gaussians, frechet_rows
 from scipy.linalg import sqrtm
+
+from gen_metrics.frechet import extrapolate, frechet_gaussians, frechet_rows
 
 
 def random_gaussian(dim, seed, rank=None):

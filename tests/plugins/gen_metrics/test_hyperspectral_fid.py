@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+
 from gen_core.errors import RecipeError
 from gen_core.volume import VolumeSpec
 from gen_metrics.frechet import frechet_gaussians

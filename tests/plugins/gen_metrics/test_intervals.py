@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from gen_metrics.intervals import bootstrap_mean, clopper_pearson, jackknife, jackknife_volumes
 from scipy.stats import binomtest
+
+from gen_metrics.intervals import bootstrap_mean, clopper_pearson, jackknife, jackknife_volumes
 
 
 def test_the_jackknife_of_a_mean_is_its_standard_error():

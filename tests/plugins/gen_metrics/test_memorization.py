@@ -4,10 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from scipy.stats import binomtest
+
 from gen_core.batch import Batch
 from gen_metrics.memorization import Memorization, binomial_tail, tail_with_estimated_quantile
 from gen_metrics.metric_options import Memorization as Options
-from scipy.stats import binomtest
 
 
 def volumes(n, seed):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from gen_metrics.moments import GroupMoments
 
 

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+
 from gen_core.batch import Batch
 from gen_core.volume import VolumeSpec
 from gen_metrics.metric_options import MsSsim as Options

@@ -1,10 +1,11 @@
 """Exact neighbours against scikit-learn."""
 
-import gen_metrics.neighbours as neighbours
 import pytest
 import torch
-from gen_metrics.neighbours import nearest, nearest_of_views
 from sklearn.neighbors import NearestNeighbors
+
+import gen_metrics.neighbours as neighbours
+from gen_metrics.neighbours import nearest, nearest_of_views
 
 
 @pytest.mark.parametrize("distance, metric", [("l1", "manhattan"), ("l2", "euclidean"), ("cosine", "cosine")])

@@ -5,6 +5,7 @@ import json
 import random
 
 import pytest
+
 from gen_core.metric import SOURCES
 from gen_metrics import metric_options
 from gen_metrics.plugin import METRICS, register_metrics

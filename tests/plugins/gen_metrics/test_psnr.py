@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from gen_core.batch import Batch
 from gen_metrics.metric_options import Psnr as Options
 from gen_metrics.psnr import Psnr

@@ -1,12 +1,13 @@
 """SSIM and MS-SSIM against pytorch-msssim, against a float64 loop, and on axes where peers fail."""
 
-import gen_metrics.similarity as similarity
 import numpy as np
 import pytest
 import torch
-from gen_metrics.similarity import WEIGHTS, blur, ms_ssim, scale_count, ssim
 from pytorch_msssim import ms_ssim as peer_ms_ssim
 from pytorch_msssim import ssim as peer_ssim
+
+import gen_metrics.similarity as similarity
+from gen_metrics.similarity import WEIGHTS, blur, ms_ssim, scale_count, ssim
 
 
 def pair(*shape, seed=0, noise=0.3):
@@ -109,3 +110,11 @@ def test_blocks_on_long_axes_change_nothing(monkeypatch):
     monkeypatch.setattr(similarity, "_BLOCK", 8)
     assert torch.allclose(blur(x), whole, atol=1e-6)
     assert whole.shape == (2, 1, 31, 43)
+
+
+def test_gradients_flow_and_the_value_is_that_without_them():
+    x, y = pair(1, 5, 16, 20)
+    leaf = x.clone().requires_grad_()
+    value = ms_ssim(leaf, y)
+    value.sum().backward()
+    assert torch.allclose(value.detach(), ms_ssim(x, y), atol=1e-6) and float(leaf.grad.abs().sum()) > 0

@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
+from torch.distributions import MultivariateNormal, kl_divergence
+
 from gen_core.errors import RecipeError
 from gen_metrics.metric_options import SpectralKl as Options
 from gen_metrics.spectral_kl import SpectralKl, gaussian_kl, largest_component, round_field, spectral_angle
-from torch.distributions import MultivariateNormal, kl_divergence
 
 
 def random_gaussian(seed, dim=9):

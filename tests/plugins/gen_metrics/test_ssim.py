@@ -1,9 +1,10 @@
 """SSIM of reconstructions against pytorch-msssim band by band."""
 
 import pytest
+from pytorch_msssim import ssim as peer
+
 from gen_metrics.metric_options import Ssim as Options
 from gen_metrics.ssim import Ssim
-from pytorch_msssim import ssim as peer
 
 
 def test_ssim_is_the_peers_value_with_bands_as_channels(context, world, feed, one):

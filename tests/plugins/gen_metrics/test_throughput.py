@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+
 from gen_metrics.metric_options import Throughput as Options
 from gen_metrics.throughput import Throughput
 
