@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from gen_core.codec import Codec, CodecContext, LatentSpec
 from torch import Tensor
 
 from gen_codecs.identity import IdentityOptions
+from gen_core.codec import Codec, CodecContext, LatentSpec
 
 
 class Identity(Codec):

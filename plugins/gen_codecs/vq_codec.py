@@ -11,10 +11,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from gen_core.batch import Batch
-from gen_core.codec import Codec, CodecContext, LatentSpec
-from gen_core.engine.precision import float32_island
-from gen_core.trainable import GroupLoss, Step
 from torch import Tensor, nn
 
 from gen_codecs.adversarial_losses import adaptive_weight, feature_matching, hinge_discriminator, hinge_generator
@@ -23,7 +19,11 @@ from gen_codecs.codebook import Codebook, perplexity
 from gen_codecs.discriminators import PatchDiscriminator, as_image, random_slices
 from gen_codecs.encoder_decoder import Decoder, Encoder
 from gen_codecs.perceptual import load_lpips
-from gen_codecs.vq_options import VqNetwork, Vqgan, Vqvae
+from gen_codecs.vq_options import Vqgan, VqNetwork, Vqvae
+from gen_core.batch import Batch
+from gen_core.codec import Codec, CodecContext, LatentSpec
+from gen_core.engine.precision import float32_island
+from gen_core.trainable import GroupLoss, Step
 
 
 def _vectors(e: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from attrs import Attribute, Factory, field, frozen, validators
+
 from gen_core.options import FitOptions, positive
 
 STRIDES = (1, 2, 4, 8, 16)

@@ -48,6 +48,13 @@ def _count(module: torch.nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
+def _by_group(name: str, module: Any) -> dict[str, int]:
+    """Parameters of each group: the first under the table's name, further ones (a discriminator) beside it."""
+    counts = {group: sum(_count(part) for part in parts) for group, parts in module.groups().items()}
+    first, *others = counts
+    return {name: counts[first], **{f"{name}.{group}": counts[group] for group in others}}
+
+
 def _training_gib(parameters: int, activations: int, fit: Any) -> float:
     """Weights, gradients, two Adam moments and the average in float32, and the activations of one micro-batch."""
     copies = 4 + (1 if fit.ema else 0)
@@ -130,7 +137,7 @@ def _networks(ctx: RunContext, spec: VolumeSpec, shapes: list[str], plan: dict[s
     table = recipe.table("codec")
     with META:
         codec = table.component.build(table.options, CodecContext(spec)).to(META)
-    plan["parameters"]["codec"] = _count(codec)
+    plan["parameters"] |= _by_group("codec", codec)
     shape = codec.latent.shape(spec.size)
     shapes.append(f"latent {shape}")
     x = torch.empty((1, *spec.shape), device=META)
@@ -151,7 +158,7 @@ def _networks(ctx: RunContext, spec: VolumeSpec, shapes: list[str], plan: dict[s
         prior = table.component.build(table.options, PriorContext(shape, codec.latent.bounds, codec.latent.tokens)).to(
             META
         )
-    plan["parameters"]["prior"] = _count(prior)
+    plan["parameters"] |= _by_group("prior", prior)
     if not isinstance(prior, DiffusionPrior):
         return
     try:
