@@ -17,6 +17,14 @@ GOOD_BAND_NAMES = ("bbl",)  # 1 = good, as ENVI has it
 BAD_BAND_NAMES = ("bad_bands",)  # 1 = bad
 
 
+def one_line(value: object, limit: int = 120) -> str:
+    """What a file says, fit for a message of one line: no line ends, no control characters, cut off."""
+    text = str(value) or type(value).__name__
+    text = "".join(c if c.isprintable() else " " for c in text)
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[:limit] + "..."
+
+
 def choose_variable(
     path: Path, shapes: dict[str, tuple[int, ...]], wanted: str | None, vectors: dict[str, int], guess: bool
 ) -> tuple[str, list[str]]:
@@ -26,7 +34,7 @@ def choose_variable(
     as many bands as there are wavelengths and say so (for inspection), instead of asking.
     Raises: DataError listing the candidates and the key `dataset.variable`.
     """
-    listed = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in shapes.items())
+    listed = one_line(", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in shapes.items()), 500)
     if wanted:
         if wanted not in shapes:
             raise DataError(
@@ -34,7 +42,7 @@ def choose_variable(
             )
         return wanted, []
     if not shapes:
-        raise DataError(f"{path}: no 3-D numeric array in this file")
+        raise DataError(f"{path}: no 3-D array of real numbers in this file")
     if len(shapes) == 1:
         return next(iter(shapes)), []
     if guess:

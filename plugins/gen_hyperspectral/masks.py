@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from gen_core.errors import DataError
+from gen_hyperspectral.layout import one_line
 
 
 def mask_path(cube: Path, pattern: str) -> Path:
@@ -32,7 +33,7 @@ def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
                 array = array[..., :3].max(axis=2) if array.shape[2] >= 3 else array[..., 0]
             array = array > 0.5
     except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{path}: mask cannot be read: {str(error).splitlines()[0]}") from None
+        raise DataError(f"{path}: mask cannot be read: {one_line(error)}") from None
     array = array[0] if array.ndim == 3 and len(array) == 1 else array
     if array.shape != tuple(size):
         raise DataError(f"{path}: mask is {list(array.shape)}, its cube {list(size)} (dataset.masks)")

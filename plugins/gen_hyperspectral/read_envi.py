@@ -14,7 +14,7 @@ import numpy as np
 
 from gen_core.errors import DataError
 from gen_core.writer import RawVolume, Reader
-from gen_hyperspectral.layout import bad_bands_of, wavelengths_of
+from gen_hyperspectral.layout import bad_bands_of, one_line, wavelengths_of
 from gen_hyperspectral.reader_options import EnviReader as Options
 
 DTYPES = {1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 12: "u2", 13: "u4", 14: "i8", 15: "u8"}
@@ -110,7 +110,7 @@ def parse_header(header: Path) -> dict[str, str]:
             while "}" not in parts[-1]:
                 more = next(lines, None)
                 if more is None:
-                    raise DataError(f"{header}: key '{key}': the brace is never closed")
+                    raise DataError(f"{header}: key '{one_line(key)}': the brace is never closed")
                 parts.append(more)
             value = "\n".join(parts).split("}")[0].strip()
         keys[key] = value
@@ -126,7 +126,7 @@ def _whole(header: Path, keys: dict[str, str], key: str, default: int | None = N
     try:
         value = int(text)
     except ValueError:
-        raise DataError(f"{header}: key '{key}' is '{text}', expected a whole number") from None
+        raise DataError(f"{header}: key '{key}' is '{one_line(text)}', expected a whole number") from None
     if value < least:
         raise DataError(f"{header}: key '{key}' is {value}, expected at least {least}")
     return value
@@ -138,7 +138,7 @@ def _number(header: Path, keys: dict[str, str], key: str) -> float | None:
     try:
         return float(keys[key])
     except ValueError:
-        raise DataError(f"{header}: key '{key}' is '{keys[key]}', expected a number") from None
+        raise DataError(f"{header}: key '{key}' is '{one_line(keys[key])}', expected a number") from None
 
 
 def _list(header: Path, keys: dict[str, str], key: str, warnings: list[str]) -> list[float] | None:
@@ -167,7 +167,7 @@ def open_header(header: Path) -> RawVolume:
         interleave = "bsq"
         warnings.append("key 'interleave' is missing: bsq assumed")
     if interleave not in ("bsq", "bil", "bip"):
-        raise DataError(f"{header}: key 'interleave' is '{keys['interleave']}', expected bsq, bil or bip")
+        raise DataError(f"{header}: key 'interleave' is '{one_line(interleave)}', expected bsq, bil or bip")
     dtype = np.dtype(DTYPES[code])
     if "byte order" not in keys and dtype.itemsize > 1:
         warnings.append("key 'byte order' is missing: 0 (little-endian) assumed")

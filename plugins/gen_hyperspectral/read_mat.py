@@ -1,4 +1,4 @@
-"""MATLAB v5 (v6, v7) cubes through scipy; only numeric arrays are ever loaded, and only those needed.
+"""MATLAB v5 (v6, v7) cubes: only real numeric arrays are ever loaded, and only those needed.
 
 Wavelengths and bad bands come from vectors beside the cube (`wl`, `wavelength`, ...; `bbl`, 1 = good).
 A file of version 7.3 is HDF5 and is refused with a word about it.
@@ -9,8 +9,6 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from gen_core.errors import DataError
 from gen_core.writer import RawVolume, Reader
@@ -24,15 +22,10 @@ from gen_hyperspectral.layout import (
     stored_axes,
     wavelengths_of,
 )
+from gen_hyperspectral.mat_v5 import list_variables, load_variable
 from gen_hyperspectral.reader_options import MatReader as Options
 
-ITEM_BYTES = {
-    "double": 8, "single": 4, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2,
-    "int32": 4, "uint32": 4, "int64": 8, "uint64": 8, "logical": 1,
-}  # fmt: skip
 HDF5 = b"\x89HDF\r\n\x1a\n"
-DEFLATE_LIMIT = 1032  # deflate cannot expand further than this: a larger promise is a lie
-PACKING = 8  # MATLAB stores a double array of small whole numbers as bytes
 
 
 def build(options: Options, context: Any = None) -> Reader:
@@ -63,31 +56,16 @@ class MatCubes(Reader):
     def open(self, path: Path, variable: str | None = None, guess: bool = False, **_: Any) -> RawVolume:
         """The cube with axes (y, x, band). variable: which array, when several fit. Raises: DataError."""
         _check_version(path)
-        import scipy.io  # late: half a second that other formats need not pay
-
         try:
-            listing = scipy.io.whosmat(str(path))
-        except Exception as error:  # scipy raises many kinds for damaged files
-            raise DataError(f"{path}: damaged MATLAB file: {_line(error)}") from None
-        numeric = {name: tuple(shape) for name, shape, kind in listing if kind in ITEM_BYTES}
-        kinds = {name: kind for name, _, kind in listing}
-        cubes = {name: shape for name, shape in numeric.items() if len(shape) == 3 and math.prod(shape) > 0}
-        vectors = {n: max(s) for n, s in numeric.items() if len(s) <= 2 and max(s, default=0) == math.prod(s) > 0}
-        name, warnings = choose_variable(path, cubes, variable, vectors, guess)
-        need = math.prod(cubes[name]) * ITEM_BYTES[kinds[name]]
-        if need > path.stat().st_size * DEFLATE_LIMIT * PACKING:
-            raise DataError(f"{path}: variable '{name}' promises {need} bytes, more than the file can hold")
-        beside = [n for n in vectors if n.lower() in WAVELENGTH_NAMES + GOOD_BAND_NAMES + BAD_BAND_NAMES]
-        try:
-            loaded = scipy.io.loadmat(str(path), variable_names=[name, *beside])
-            array = loaded[name]
-            vector = {n.lower(): np.asarray(loaded[n]).ravel() for n in beside}
-        except Exception as error:
-            raise DataError(f"{path}: variable '{name}' cannot be read: {_line(error)}") from None
-        if array.ndim != 3 or array.dtype.kind not in "buif":
-            raise DataError(
-                f"{path}: variable '{name}' is {array.dtype} {list(array.shape)}, expected a real 3-D array"
-            )
+            numeric = list_variables(path)
+            cubes = {name: v.shape for name, v in numeric.items() if len(v.shape) == 3}
+            vectors = {n: max(v.shape) for n, v in numeric.items() if max(v.shape) == math.prod(v.shape)}
+            name, warnings = choose_variable(path, cubes, variable, vectors, guess)
+            beside = [n for n in vectors if n.lower() in WAVELENGTH_NAMES + GOOD_BAND_NAMES + BAD_BAND_NAMES]
+            array = load_variable(path, numeric[name])
+            vector = {n.lower(): load_variable(path, numeric[n]).ravel() for n in beside}
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
         key = next((k for k in WAVELENGTH_NAMES if k in vector), None)
         values = None if key is None else vector[key]
         meta = {"variable": name, "variables": {n: list(s) for n, s in cubes.items()}}
@@ -102,10 +80,6 @@ class MatCubes(Reader):
             if flag in vector and bad is None:
                 bad, bad_told = bad_bands_of(n, vector[flag], good, f"variable '{flag}'")
         return RawVolume(array, "yxb", wavelength, bad, None, warnings + told + more + bad_told, meta)
-
-
-def _line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _check_version(path: Path) -> None:

@@ -23,6 +23,7 @@ from gen_hyperspectral.layout import (
     as_yxb,
     bad_bands_of,
     choose_variable,
+    one_line,
     stored_axes,
     wavelengths_of,
 )
@@ -135,7 +136,7 @@ def _header(path: Path, file: BinaryIO, where: str) -> tuple[tuple[int, ...], bo
         read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
         shape, fortran, dtype = read(file)
     except Exception as error:  # a damaged header raises ValueError, SyntaxError, TokenError, ...
-        raise DataError(f"{where}: damaged .npy header: {str(error).splitlines()[0]}") from None
+        raise DataError(f"{where}: damaged .npy header: {one_line(error)}") from None
     if dtype.hasobject:
         raise DataError(f"{where}: holds Python objects (a pickle), which is never loaded")
     if dtype.kind not in "buif":
@@ -168,10 +169,12 @@ def _open_npz(
                 if not info.filename.endswith(".npy"):
                     continue
                 with archive.open(info) as stream:
-                    shape, fortran, dtype = _header(path, stream, f"{path}[{info.filename[:-4]}]")
+                    shape, fortran, dtype = _header(path, stream, f"{path}[{one_line(info.filename[:-4])}]")
                     need = math.prod(shape) * dtype.itemsize + stream.tell()
                 if need > info.file_size or info.file_size > DEFLATE_LIMIT * max(info.compress_size, 1) + 1024:
-                    raise DataError(f"{path}[{info.filename[:-4]}]: header promises more data than the file holds")
+                    raise DataError(
+                        f"{path}[{one_line(info.filename[:-4])}]: header promises more data than the file holds"
+                    )
                 found[info.filename[:-4]] = (info, shape, fortran, dtype)
             cubes = {name: entry[1] for name, entry in found.items() if len(entry[1]) == 3}
             vectors = {name: max(entry[1]) for name, entry in found.items() if _is_vector(entry[1])}
@@ -179,10 +182,10 @@ def _open_npz(
             wanted = [name] + [n for n in vectors if n.lower() in WAVELENGTH_NAMES + GOOD_BAND_NAMES + BAD_BAND_NAMES]
             loaded = {n: _member(archive, *found[n]) for n in wanted}
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise DataError(f"{path}: damaged .npz: {error}") from None
+        raise DataError(f"{path}: damaged .npz: {one_line(error)}") from None
     except Exception as error:
         if type(error).__module__ == "zlib":
-            raise DataError(f"{path}: damaged .npz: {error}") from None
+            raise DataError(f"{path}: damaged .npz: {one_line(error)}") from None
         raise
     return loaded.pop(name), loaded, warnings, name
 

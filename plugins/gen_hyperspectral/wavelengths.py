@@ -40,7 +40,9 @@ def to_nm(values: Iterable[float], units: str | None = None) -> tuple[np.ndarray
     if name in UM:
         return wavelength * 1000.0, []
     if name not in UNKNOWN:
-        return None, [f"wavelength unit '{units}' is not nm or micrometres: wavelengths taken as unknown"]
+        return None, [
+            f"wavelength unit '{' '.join(str(units).split())[:40]}' is not nm or micrometres: taken as unknown"
+        ]
     low, high = float(wavelength.min()), float(wavelength.max())
     if 0.3 <= low and high <= 3.0:
         return wavelength * 1000.0, [f"no wavelength unit; {low:g}..{high:g} guessed to be micrometres"]

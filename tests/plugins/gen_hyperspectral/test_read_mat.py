@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -63,10 +64,10 @@ def test_the_only_cube_is_taken_with_bands_first_where_wavelengths_say_so(compre
 def test_no_cube_and_complex_cubes_are_refused(tmp_path):
     path = tmp_path / "a.mat"
     scipy.io.savemat(path, {"x": np.zeros((3, 4))})
-    with pytest.raises(DataError, match="no 3-D numeric array"):
+    with pytest.raises(DataError, match="no 3-D array of real numbers"):
         READER.open(path)
     scipy.io.savemat(path, {"x": np.ones((3, 4, 2)) * 1j})
-    with pytest.raises(DataError, match="expected a real 3-D array"):
+    with pytest.raises(DataError, match="no 3-D array of real numbers"):
         READER.open(path)
 
 
@@ -100,5 +101,35 @@ def test_dimensions_that_lie_are_refused(tmp_path):
     true, false = np.array([5, 7, 3], "<i4").tobytes(), np.array([500000, 700, 300], "<i4").tobytes()
     assert data.count(true) == 1
     (tmp_path / "a.mat").write_bytes(data.replace(true, false))
-    with pytest.raises(DataError, match="promises|cannot be read"):
+    with pytest.raises(DataError, match="promises"):
         READER.open(tmp_path / "a.mat")
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_every_type_equals_scipy(dtype, compressed, tmp_path):
+    cube = np.random.default_rng(0).integers(0, 100, (5, 7, 3)).astype(dtype)
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, {"a_struct": {"x": 1}, "cube": cube, "text": "words"}, do_compression=compressed)
+    array, expected = READER.open(path).array, scipy.io.loadmat(path)["cube"]
+    assert np.array_equal(array, expected) and array.dtype == expected.dtype
+    mapped = isinstance(array, np.memmap) or isinstance(array.base, np.memmap)
+    assert mapped is not compressed
+
+
+def test_the_real_scene_equals_scipy():
+    content = scipy.io.loadmat(SALTON, variable_names=["I", "rgb"])
+    for name in ("I", "rgb"):
+        assert np.array_equal(READER.open(SALTON, variable=name).array, content[name], equal_nan=name == "I")
+
+
+def test_big_endian_files_and_narrow_storage_are_read(tmp_path):
+    """An array written by hand: double values stored as bytes, big-endian, with a name in a small element."""
+    values = np.arange(24, dtype=np.uint8)
+    body = struct.pack(">IIII", 6, 8, 6, 0) + struct.pack(">IIiiii", 5, 12, 2, 3, 4, 0)
+    body += struct.pack(">HH4s", 2, 1, b"ab\0\0") + struct.pack(">II", 2, 24) + values.tobytes()
+    path = tmp_path / "a.mat"
+    path.write_bytes(b"MATLAB 5.0 MAT-file".ljust(124) + b"\x01\x00MI" + struct.pack(">II", 14, len(body)) + body)
+    array = READER.open(path).array
+    assert np.array_equal(array, values.reshape((2, 3, 4), order="F")) and array.dtype == np.float64
+    assert np.array_equal(scipy.io.loadmat(path)["ab"], array)
