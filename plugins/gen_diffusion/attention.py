@@ -138,7 +138,7 @@ class SpatialLinearAttention(Attention):
         q, k, v = self.split(x, B * D, H * W)
         q = q.softmax(-1, dtype=torch.float32).to(v.dtype)
         k = k.softmax(1, dtype=torch.float32).to(v.dtype)  # over positions
-        context = k.permute(0, 2, 3, 1) @ (v * v.shape[-1] ** -0.5).transpose(1, 2)  # (B D, h, d, d)
+        context = (k.permute(0, 2, 3, 1) @ v.transpose(1, 2)) * v.shape[-1] ** -0.5  # (B D, h, d, d)
         y = q.transpose(1, 2) @ context
         return x + self.out(y.transpose(1, 2).reshape(B, D, H, W, -1))
 
