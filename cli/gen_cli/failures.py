@@ -6,14 +6,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
 from typing import Any
 
 import typer
-from gen_core.errors import GenError, RunError
 from typer.core import TyperGroup
+
+from gen_core.errors import GenError, RunError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 UNEXPECTED = RunError.exit_code
@@ -73,9 +75,9 @@ def _unexpected(error: Exception) -> None:
 
 def _leave_quietly() -> None:
     """The reader of our output went away (`gen runs list | head`): nothing is wrong, nothing more can be said."""
-    try:
-        # what is still buffered must not be written at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):  # a stdout without a file descriptor
-        sys.stdout = open(os.devnull, "w")
+    with contextlib.suppress(OSError, ValueError):  # a stdout without a file descriptor has nothing to flush
+        out = sys.stdout.fileno()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, out)  # what is still buffered must not be written into the closed pipe at exit
+        os.close(nowhere)
     raise typer.Exit(0)

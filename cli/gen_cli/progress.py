@@ -34,7 +34,7 @@ def chosen(values: dict[str, float]) -> str:
 
 
 def _figure(value: float) -> str:
-    return str(int(value)) if value == int(value) and abs(value) < 1e6 else number(value, 3)
+    return str(int(value)) if float(value).is_integer() and abs(value) < 1e6 else number(value, 3)
 
 
 def _rate(speed: float | None) -> str:

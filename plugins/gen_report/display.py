@@ -12,6 +12,7 @@ import numpy as np
 from attrs import frozen
 
 TOP, BOTTOM = 99.7, 0.3  # percentiles of real values that become white and black
+HEADROOM = np.array([1.0, 1.3, 1.7])  # of red, green, blue bands: tissue stays warm, as eyes know it
 
 
 def nearest_bands(wavelength_nm: Sequence[float], targets: Sequence[float]) -> list[int]:
@@ -70,9 +71,10 @@ def colours(spec: Any, volumes: Sequence[np.ndarray], rgb_nm: Sequence[float]) -
     else:
         planes = ((0, depth // 2),) * 3
         about = "grey" if depth == 1 else "the middle plane in grey"
+    headroom = HEADROOM if spec.wavelength_nm and depth >= 3 else 1.0
     values = np.stack([[np.percentile(v[c, d], (BOTTOM, TOP)) for c, d in planes] for v in volumes[:16]])
     lo, hi = np.median(values, 0).T
-    return Colours(planes, lo, hi, about)
+    return Colours(planes, lo, lo + (hi - lo) * headroom, about)
 
 
 def mosaic(tiles: Sequence[np.ndarray], columns: int, side: int, gap: int = 2) -> np.ndarray:

@@ -37,8 +37,8 @@ def panel(got: Gathered, dpi: float) -> Picture | None:
         axes = figure.subplots(len(rows), len(planes), squeeze=False)
         figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01)
         for j, (d, label) in enumerate(planes):
-            real = [v[0, d] for name, v in rows if name == "real"] or [v[0, d] for _, v in rows]
-            lo, hi = np.percentile(real[0], (0.5, 99.8))
+            # over all rows: eyes differ by a factor of two, and none should be all white or all black
+            lo, hi = np.percentile(np.stack([v[0, d] for _, v in rows]), (0.5, 99))
             for i, (name, volume) in enumerate(rows):
                 ax = axes[i][j]
                 ax.imshow(
@@ -61,7 +61,7 @@ def panel(got: Gathered, dpi: float) -> Picture | None:
     compared = "; the reconstruction is of the real volume above it" if got.pairs else ""
     return Picture(
         f"The same {what}, real beside synthetic" if got.real or got.pairs else f"Synthetic {what}",
-        f"One scale a column, black … white in {units} under it, taken from the real volume{compared}. "
+        f"One scale a column, over all its rows, black … white in {units} under it{compared}. "
         f"N = {len(rows)} volumes, the first of each kind; not chosen.",
         f"Grid of grey images: rows {', '.join(n for n, _ in rows)}; columns {', '.join(p for _, p in planes)}.",
         uri,

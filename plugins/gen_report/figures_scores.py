@@ -33,11 +33,13 @@ def neighbours(got: Gathered, show: Colours, dpi: float) -> Picture | None:
     lines = -(-len(rows) // blocks)
     with drawing(blocks * (ABREAST + 1) * cell + 0.4, lines * (cell * h / w + 0.36) + 0.1) as figure:
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.03, wspace=0.01, hspace=0.02)
-        axes = figure.subplots(lines, blocks * (ABREAST + 1), squeeze=False)
+        gap = [0.15] if blocks == 2 else []  # an empty column parts the two blocks
+        widths = [1.0] * (ABREAST + 1) + gap + [1.0] * (ABREAST + 1) * (blocks - 1)
+        axes = figure.subplots(lines, len(widths), squeeze=False, gridspec_kw={"width_ratios": widths})
         for ax in axes.ravel():
             bare(ax)
         for k, row in enumerate(rows):
-            i, j = k % lines, (k // lines) * (ABREAST + 1)
+            i, j = k % lines, (k // lines) * (ABREAST + 2)
             axes[i][j].imshow(
                 fitted_to(show(got.far_samples[row["id"]]), TILE_PIXELS), interpolation="nearest"
             )

@@ -42,7 +42,8 @@ def signatures(got: Gathered) -> Picture | None:
     )
     return Picture(
         "Spectral signatures",
-        f"Mean of the pixels of each structure, ± one standard deviation shaded (real and synthetic). Pixels: {counts}.",
+        "Mean of the pixels of each structure; shaded: ± one standard deviation (real and synthetic). "
+        f"Pixels: {counts}.",
         f"Spectra of {', '.join(structures)}: real, reconstruction and synthetic curves.",
         uri,
         360 * columns,

@@ -66,7 +66,7 @@ def closest(got: Gathered) -> list[dict[str, Any]]:
 
 
 def _gather_neighbours(got: Gathered) -> None:
-    """Find the volumes to picture; training volumes have no index by name, so all are looked through if not too many."""
+    """Find the volumes to picture: by looking through the training volumes, as far as the limit allows."""
     rows = closest(got)
     if not rows or not got.options.show_real:
         return

@@ -10,7 +10,6 @@ from typing import Any
 
 from gen_core import __version__, atomic
 from gen_core.report import Report, RunView
-
 from gen_report import figures_curves, figures_images, figures_scores, figures_spectra, tables
 from gen_report.gathered import Gathered, gather
 from gen_report.house_style import Picture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from attrs import field, frozen, validators
+
 from gen_core.options import positive
 
 
@@ -10,16 +11,14 @@ from gen_core.options import positive
 class Html:
     """[report] use = "html": one self-contained page, report.html."""
 
-    show_real: bool = (
-        True  # False: no real volume is pictured (nor its reconstruction), for data not to be shown
-    )
+    show_real: bool = True  # False: neither real volumes nor their reconstructions are pictured
     images: int = positive(36)  # tiles of each image grid
     reconstructions: int = positive(4)  # validation volumes shown as input, output, error
     neighbours: int = field(
         default=6, validator=validators.ge(0)
-    )  # samples shown beside their nearest training volumes
+    )  # samples shown with nearest training volumes
     panel_nm: tuple[float, ...] = (900.0, 815.0, 730.0, 640.0, 555.0, 465.0)  # wavelengths of the panel
     rgb_nm: tuple[float, float, float] = (630.0, 540.0, 480.0)  # bands shown as red, green, blue
-    dpi: int = field(default=110, validator=[validators.ge(40), validators.le(400)])
+    dpi: int = field(default=110, validator=[validators.ge(40), validators.le(400)])  # of pictures, at first
     max_megabytes: float = positive(6.0)  # a larger page is drawn again with fewer pixels
-    read_megabytes: float = positive(512.0)  # volumes read at most for the neighbours' pictures
+    read_megabytes: float = positive(512.0)  # training volumes read at most, for the neighbours' pictures

@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 from gen_core.recipe import to_toml
-
 from gen_report.gathered import Gathered, step_record
 from gen_report.house_style import SOURCE_NAME
 
@@ -89,9 +88,8 @@ def tiles(got: Gathered) -> list[dict[str, str]]:
     """The few scores a reader looks for first: each metric's first value of the samples, else of reconstructions."""
     found = []
     for metric, result in got.results.items():
-        values = result.get("values") or []
-        of = lambda source: next((v for v in values if v.get("source") == source), None)
-        v = of("synthetic") or of("reconstruction")
+        first = {v.get("source"): v for v in reversed(result.get("values") or [])}
+        v = first.get("synthetic") or first.get("reconstruction")
         if v is None or not isinstance(v.get("value"), (int, float)):
             continue
         name = v.get("name", metric)
@@ -204,8 +202,8 @@ def data(got: Gathered) -> dict[str, Any]:
     if spec.masks:
         facts.append(("masks", ", ".join(spec.masks)))
     lo, hi = spec.scale.lo.ravel(), spec.scale.hi.ravel()
-    facts.append(("scale to [-1, 1]", f"lo {number(float(lo.min()))} … {number(float(lo.max()))}, "
-                                      f"hi {number(float(hi.min()))} … {number(float(hi.max()))}, by plane"))  # fmt: skip
+    ends = f"lo {number(float(lo.min()))} … {number(float(lo.max()))}, hi {number(float(hi.min()))} … "
+    facts.append(("scale to [-1, 1], plane by plane", ends + number(float(hi.max()))))
     return {"rows": rows, "facts": facts, "notes": [str(n) for n in prepared.get("notes") or []]}
 
 

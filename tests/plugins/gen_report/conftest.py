@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from attrs import define, field
+
 from gen_core.volume import Sample, Scale, VolumeSpec
 
 
@@ -25,7 +26,7 @@ def eye(seed: int, size: tuple[int, int, int], soft: float = 0.0) -> np.ndarray:
     return np.clip(2 * volume - 1, -1, 1).astype(np.float32)[None]
 
 
-@define(eq=False)
+@define(eq=False, slots=False)
 class FakeRun:
     """A `RunView`."""
 
@@ -74,7 +75,7 @@ def fill(run: FakeRun) -> FakeRun:
     run.recipe |= {"dataset": {"use": "retina-phantom"}, "codec": {"use": "vqvae", "stride": [16, 4, 4]}}
     run.recipe |= {"prior": {"use": "ddpm3d"}, "sampler": {"use": "dpm++2m"}}
     for stage, names in (("fit.codec", ("loss", "l1", "commitment", "perplexity")), ("fit.prior", ("loss",))):
-        for step in range(20, 2001, 20):
+        for step in range(50, 2001, 50):
             values = {n: float(3 * np.exp(-step / 300) + 0.05 + 0.02 * rng.random()) for n in names}
             run.events.append(
                 {"kind": "train", "stage": stage, "step": step, "values": {**values, "lr": 1e-3}}
