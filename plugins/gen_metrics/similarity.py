@@ -19,7 +19,7 @@ from torch.nn.functional import avg_pool2d, avg_pool3d
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al. 2003, section 3.2
 K1, K2 = 0.01, 0.03
-_BLOCK = 128  # outputs of one banded product on long axes
+_BLOCK = 64  # outputs of one banded product on longer axes
 
 
 @lru_cache(maxsize=64)
