@@ -113,6 +113,8 @@ class HyperspectralDataset(Dataset):
         if self.context.volume.size is not None:
             return self.context.volume.size
         plane = self.options.crop.size or self._first.array.shape[:2]
+        if "rot90" in self.options.augment and plane[0] != plane[1]:
+            raise RecipeError(f"dataset.augment: rot90 needs square volumes, these are {plane[0]} x {plane[1]}")
         return (self._depth, *plane)
 
     @property

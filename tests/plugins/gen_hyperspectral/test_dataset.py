@@ -354,6 +354,8 @@ def test_settings_that_contradict_are_told_at_once(make):
         make(targets=(500.0, 450.0, 600.0))
     with pytest.raises(RecipeError, match="rot90 needs square volumes"):
         make(augment=("rot90",))
+    with pytest.raises(RecipeError, match="rot90 needs square volumes, these are 14 x 11"):
+        make(size=None, augment=("rot90",)).spec  # noqa: B018
     with pytest.raises(DataError, match=r"14 x 11 pixels are smaller than dataset\.crop\.size \[20, 20\]"):
         make(crop=Crop((20, 20))).split("train")
     with pytest.raises(DataError, match=r"eye\d\.npy: no good band within 20 nm of 700 nm"):
