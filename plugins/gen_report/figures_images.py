@@ -6,10 +6,11 @@ import numpy as np
 
 from gen_report.display import Colours, colours, fitted_to, mosaic, shown_planes
 from gen_report.gathered import Gathered
-from gen_report.house_style import ERROR_MAP, GREY, Picture, as_png, bare, drawing, pixels_as_png
+from gen_report.house_style import ERROR_MAP, GREY, MUTED, Board, Picture, as_png, drawing, pixels_as_png
 
 PANEL_PIXELS = 256  # of one plane, at most
 GRID_COLUMNS = 6
+CELL, GAP = 1.68, 0.04  # inches: a picture's width, and what parts two
 
 
 def transform(got: Gathered) -> Colours | None:
@@ -29,32 +30,23 @@ def panel(got: Gathered, dpi: float) -> Picture | None:
     if not rows:
         return None
     planes = shown_planes(got.spec, got.options.panel_nm)
-    h, w = got.spec.size[1:]
-    cell = 1.72
-    left, top = 0.3, 0.3
-    width, height = left + cell * len(planes), top + (cell * h / w + 0.04) * len(rows) + 0.24
+    high, left, top = CELL * got.spec.size[1] / got.spec.size[2], 0.22, 0.24
+    width, height = left + (CELL + GAP) * len(planes), top + (high + GAP) * len(rows) + 0.22
     with drawing(width, height) as figure:
-        axes = figure.subplots(len(rows), len(planes), squeeze=False)
-        figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01)
+        board = Board(figure)
         for j, (d, label) in enumerate(planes):
             # over all rows: eyes differ by a factor of two, and none should be all white or all black
             lo, hi = np.percentile(np.stack([v[0, d] for _, v in rows]), (0.5, 99))
-            for i, (name, volume) in enumerate(rows):
-                ax = axes[i][j]
-                ax.imshow(
-                    fitted_to(volume[0, d], PANEL_PIXELS),
-                    cmap=GREY,
-                    vmin=lo,
-                    vmax=max(hi, lo + 1e-9),
-                    interpolation="nearest",
-                    aspect="equal",
+            grey = {"cmap": GREY, "vmin": lo, "vmax": max(hi, lo + 1e-9)}
+            x = left + j * (CELL + GAP)
+            for i, (_, volume) in enumerate(rows):
+                board.image(
+                    fitted_to(volume[0, d], PANEL_PIXELS), x, top + i * (high + GAP), CELL, high, **grey
                 )
-                bare(ax)
-                if i == 0:
-                    ax.set_title(label, loc="center")
-                if j == 0:
-                    ax.set_ylabel(name, fontsize=9)
-            axes[-1][j].set_xlabel(f"{lo:.3g} … {hi:.3g}", fontsize=8)
+            board.text(x + CELL / 2, top / 2, label, 9.5, fontweight="bold")
+            board.text(x + CELL / 2, height - 0.12, f"{lo:.3g} … {hi:.3g}", 8, color=MUTED)
+        for i, (name, _) in enumerate(rows):
+            board.text(left / 2, top + i * (high + GAP) + high / 2, name, 9, rotation=90, color=MUTED)
         uri = as_png(figure, dpi)
     units = got.spec.units or "data units"
     what = "bands" if got.spec.wavelength_nm else "planes"
@@ -99,15 +91,15 @@ def reconstructions(got: Gathered, show: Colours, dpi: float) -> Picture | None:
         else spec.size[0] // 2
     )
     label = f"{spec.wavelength_nm[middle]:.0f} nm" if spec.wavelength_nm else f"plane {middle + 1}"
-    h, w = spec.size[1:]
-    cell = 1.72
     heads = ["input", "output", f"input, {label}", f"output, {label}", f"|error|, {label}"]
-    height = 0.32 + (cell * h / w + 0.05) * len(got.pairs)
+    high, top = CELL * spec.size[1] / spec.size[2], 0.24
+    width, height = (CELL + GAP) * len(heads) + 0.95, top + (high + GAP) * len(got.pairs)
     errors = [np.abs(a[0, middle] - b[0, middle]) for _, _, _, a, b in got.pairs]
     worst = max(float(np.percentile(np.stack(errors), 99.5)), 1e-9)
-    with drawing(cell * 5 + 0.9, height) as figure:
-        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
-        axes = figure.subplots(len(got.pairs), 5, squeeze=False)
+    with drawing(width, height) as figure:
+        board = Board(figure)
+        for j, head in enumerate(heads):
+            board.text(j * (CELL + GAP) + CELL / 2, top / 2, head, 9.5, fontweight="bold")
         for i, (_, x, x_hat, physical, physical_hat) in enumerate(got.pairs):
             lo, hi = np.percentile(physical[0, middle], (0.5, 99.8))
             grey = {"cmap": GREY, "vmin": lo, "vmax": max(hi, lo + 1e-9)}
@@ -119,13 +111,10 @@ def reconstructions(got: Gathered, show: Colours, dpi: float) -> Picture | None:
                 (errors[i], {"cmap": ERROR_MAP, "vmin": 0, "vmax": worst}),
             ]
             for j, (plane, how) in enumerate(drawn):
-                image = axes[i][j].imshow(fitted_to(plane, PANEL_PIXELS), interpolation="nearest", **how)
-                bare(axes[i][j])
-                if i == 0:
-                    axes[i][j].set_title(heads[j], loc="center")
-        bar = figure.colorbar(image, ax=axes[:, 4].tolist(), fraction=0.06, pad=0.02, shrink=0.9)
-        bar.outline.set_visible(False)
-        bar.set_label(spec.units or "data units")
+                at = (j * (CELL + GAP), top + i * (high + GAP))
+                last = board.image(fitted_to(plane, PANEL_PIXELS), *at, CELL, high, **how)
+        units = spec.units or "data units"
+        board.bar(last, (CELL + GAP) * len(heads) + 0.05, top, min(2 * high, height - top - GAP), units)
         uri = as_png(figure, dpi)
     mean = np.mean([np.abs(a - b).mean() for _, _, _, a, b in got.pairs])
     return Picture(
@@ -134,5 +123,5 @@ def reconstructions(got: Gathered, show: Colours, dpi: float) -> Picture | None:
         f"planes {mean:.3g} {spec.units or '(data units)'}. N = {len(got.pairs)}.",
         "Rows of input, output and error images of validation volumes.",
         uri,
-        int((cell * 5 + 0.9) * 105),
+        int(width * 105),
     )

@@ -11,14 +11,15 @@ from gen_report.house_style import (
     OTHER,
     SOURCE_COLOUR,
     SOURCE_NAME,
+    Board,
     Picture,
     as_png,
     as_svg,
-    bare,
     drawing,
 )
 
 ABREAST = 3  # neighbours a sample
+CELL, GAP = 1.27, 0.04  # inches: a picture's width, and what parts two
 TILE_PIXELS = 192
 
 
@@ -27,47 +28,32 @@ def neighbours(got: Gathered, show: Colours, dpi: float) -> Picture | None:
     rows = [r for r in closest(got) if r["id"] in got.far_samples]
     if not rows or not got.train:
         return None
-    h, w = got.spec.size[1:]
-    cell = 1.25
+    high, top, apart = CELL * got.spec.size[1] / got.spec.size[2], 0.22, 0.2
     blocks = 2 if len(rows) > 1 else 1
     lines = -(-len(rows) // blocks)
-    with drawing(blocks * (ABREAST + 1) * cell + 0.4, lines * (cell * h / w + 0.36) + 0.1) as figure:
-        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.03, wspace=0.01, hspace=0.02)
-        gap = [0.15] if blocks == 2 else []  # an empty column parts the two blocks
-        widths = [1.0] * (ABREAST + 1) + gap + [1.0] * (ABREAST + 1) * (blocks - 1)
-        axes = figure.subplots(lines, len(widths), squeeze=False, gridspec_kw={"width_ratios": widths})
-        for ax in axes.ravel():
-            bare(ax)
+    block = (ABREAST + 1) * (CELL + GAP) + apart
+    width, height = blocks * block - apart, lines * (high + top + GAP)
+    with drawing(width, height) as figure:
+        board = Board(figure)
         for k, row in enumerate(rows):
-            i, j = k % lines, (k // lines) * (ABREAST + 2)
-            axes[i][j].imshow(
-                fitted_to(show(got.far_samples[row["id"]]), TILE_PIXELS), interpolation="nearest"
+            x, y = (k // lines) * block, (k % lines) * (high + top + GAP) + top
+            name = f"sample {row['id'].rpartition('-')[2].lstrip('0') or '0'}" + (
+                " (!)" if row.get("copy") else ""
             )
-            axes[i][j].set_title(
-                f"sample {row['id'].rpartition('-')[2].lstrip('0') or '0'}"
-                + (" (!)" if row.get("copy") else ""),
-                loc="center",
-                color=SOURCE_COLOUR["synthetic"],
-                fontsize=8.5,
-            )
+            how = {"fontweight": "bold", "color": SOURCE_COLOUR["synthetic"]}
+            board.text(x + CELL / 2, y - top / 2, name, 8.5, **how)
+            board.image(fitted_to(show(got.far_samples[row["id"]]), TILE_PIXELS), x, y, CELL, high)
             mirrored = row.get("mirrored") or []
-            for n, (name, distance) in enumerate(zip(row["train"][:ABREAST], row["distance"])):
-                ax = axes[i][j + 1 + n]
+            for n, (near, distance) in enumerate(zip(row["train"][:ABREAST], row["distance"])):
+                x += CELL + GAP
                 flip = n < len(mirrored) and mirrored[n]
-                if name in got.train:
-                    image = show(got.train[name])
+                if near in got.train:
+                    image = show(got.train[near])
                     image = image[:, ::-1] if flip else image
-                    ax.imshow(fitted_to(image, TILE_PIXELS), interpolation="nearest")
+                    board.image(fitted_to(image, TILE_PIXELS), x, y, CELL, high)
                 else:
-                    ax.text(
-                        0.5, 0.5, "not read", ha="center", va="center", color=MUTED, transform=ax.transAxes
-                    )
-                ax.set_title(
-                    f"{distance:.3g}" + (", mirrored" if flip else ""),
-                    loc="center",
-                    fontsize=8,
-                    fontweight="normal",
-                )
+                    board.text(x + CELL / 2, y + high / 2, "not read", 8, color=MUTED)
+                board.text(x + CELL / 2, y - top / 2, f"{distance:.3g}" + (", mirrored" if flip else ""), 8)
         uri = as_png(figure, dpi)
     total = len(got.extra("neighbours"))
     return Picture(
@@ -76,7 +62,7 @@ def neighbours(got: Gathered, show: Colours, dpi: float) -> Picture | None:
         "training volumes and their distances; (!) marks those under the threshold.",
         "Samples beside their nearest training volumes.",
         uri,
-        int((blocks * (ABREAST + 1) * cell + 0.4) * 105),
+        int(width * 105),
     )
 
 

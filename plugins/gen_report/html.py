@@ -29,9 +29,9 @@ class HtmlReport(Report):
         """Write the page atomically; returns [path]."""
         path = Path(path)
         got = gather(run, self.options)
-        dpi = float(self.options.dpi)
+        dpi, drawn = float(self.options.dpi), lines(got)
         for _ in range(ATTEMPTS):
-            page = render(got, dpi)
+            page = render(got, {**drawn, **pictures(got, dpi)})
             if len(page.encode()) <= self.options.max_megabytes * 1e6:
                 break
             dpi *= SMALLER
@@ -44,27 +44,35 @@ def build(options: Html, context: None) -> HtmlReport:
     return HtmlReport(options)
 
 
-def pictures(got: Gathered, dpi: float) -> dict[str, list[Picture]]:
-    """All figures by section; sections without any are empty."""
-    some = lambda *items: [p for p in items if p is not None]
-    show = figures_images.transform(got)
-    found = {
-        "panel": some(figures_images.panel(got, dpi)),
-        "grids": some(*(figures_images.grid(got, k, show, dpi) for k in ("synthetic", "real")))
-        if show
-        else [],
-        "reconstructions": some(figures_images.reconstructions(got, show, dpi)) if show else [],
+def some(*figures: Picture | None) -> list[Picture]:
+    """The figures that there are."""
+    return [p for p in figures if p is not None]
+
+
+def lines(got: Gathered) -> dict[str, list[Picture]]:
+    """The figures of lines, by section: the same for every size of the page."""
+    return {
         "spectra": some(figures_spectra.signatures(got)),
-        "copies": some(
-            figures_scores.neighbours(got, show, dpi) if show else None, figures_scores.distances(got)
-        ),
+        "distances": some(figures_scores.distances(got)),
         "over_n": figures_scores.over_n(got),
         "curves": figures_curves.curves(got),
     }
-    return found
 
 
-def render(got: Gathered, dpi: float) -> str:
+def pictures(got: Gathered, dpi: float) -> dict[str, list[Picture]]:
+    """The figures of volumes, by section; sections without any are empty."""
+    show = figures_images.transform(got)
+    if show is None:
+        return {"panel": [], "grids": [], "reconstructions": [], "neighbours": []}
+    return {
+        "panel": some(figures_images.panel(got, dpi)),
+        "grids": some(*(figures_images.grid(got, kind, show, dpi) for kind in ("synthetic", "real"))),
+        "reconstructions": some(figures_images.reconstructions(got, show, dpi)),
+        "neighbours": some(figures_scores.neighbours(got, show, dpi)),
+    }
+
+
+def render(got: Gathered, drawn: dict[str, list[Picture]]) -> str:
     """The page as text."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -80,7 +88,7 @@ def render(got: Gathered, dpi: float) -> str:
         head=tables.headline(got),
         tiles=tables.tiles(got),
         scores=tables.scores(got),
-        pictures=pictures(got, dpi),
+        pictures=drawn,
         cost=tables.cost(got),
         data=tables.data(got),
         settings=tables.settings(got),
