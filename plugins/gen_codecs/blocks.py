@@ -6,7 +6,8 @@ Source: He et al. 2016 (residual blocks); Wu & He 2018 (group normalization); Sh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import gcd, prod
 
 import torch
@@ -29,7 +30,9 @@ def factor_stride(stride: Axes, levels: int = 0) -> list[Axes]:
     return [tuple(share(e, i) for e in exponents) for i in range(levels)]  # type: ignore[misc]
 
 
-def _half_is_right(kernel: Sequence[int], stride: Sequence[int], size: Sequence[int], out: Sequence[int]) -> bool:
+def _half_is_right(
+    kernel: Sequence[int], stride: Sequence[int], size: Sequence[int], out: Sequence[int]
+) -> bool:
     """Whether torch's CPU convolution can be trusted in bf16 with this shape.
 
     Measured with torch 2.13 (oneDNN) against float32: where the kernel is larger than the input the weight gradient is
@@ -46,7 +49,12 @@ class Conv3d(nn.Conv3d):
     """
 
     def __init__(
-        self, channels_in: int, channels_out: int, kernel: Axes, stride: Axes = (1, 1, 1), padding: str = "zeros"
+        self,
+        channels_in: int,
+        channels_out: int,
+        kernel: Axes,
+        stride: Axes = (1, 1, 1),
+        padding: str = "zeros",
     ):
         pads = tuple((k - s + 1) // 2 for k, s in zip(kernel, stride))
         super().__init__(channels_in, channels_out, kernel, stride, pads if padding == "zeros" else 0)
@@ -121,10 +129,34 @@ class GroupNorm(nn.GroupNorm):
         return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
 
+class BatchNorm(nn.BatchNorm3d):
+    """Batch normalization that also takes a single value a channel: it has no spread, so the running one serves."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and x.numel() == self.num_features:
+            return F.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+            )
+        return super().forward(x)
+
+
+@contextmanager
+def frozen_statistics(module: nn.Module) -> Iterator[None]:
+    """Inside, batch norms do not update their running statistics: for a forward pass that is only a repetition."""
+    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm3d)]
+    for m in norms:
+        m.track_running_stats = False
+    try:
+        yield
+    finally:
+        for m in norms:
+            m.track_running_stats = True
+
+
 def norm(kind: str, channels: int, groups: int = 32) -> nn.Module:
     """Normalization over (C / groups, D, H, W), over the batch, or per channel ("instance", without weights)."""
     if kind == "batch":
-        return nn.BatchNorm3d(channels)
+        return BatchNorm(channels)
     if kind == "instance":
         return GroupNorm(channels, channels, affine=False)
     return GroupNorm(gcd(groups, channels), channels, eps=1e-6)

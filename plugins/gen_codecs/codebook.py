@@ -2,7 +2,7 @@
 
 Everything that changes lies in buffers, so a resumed run goes on bit for bit and never initializes again.
 Shape legend: v (N, C) encoder vectors, codebook (K, C), idx (N,).
-Source: van den Oord et al. 2017, appendix A.1 (EMA); Razavi et al. 2019.
+Source: van den Oord et al. 2017, appendix A.1 (EMA); Razavi et al. 2019, section 3.1 (the same, smoothed).
 """
 
 from __future__ import annotations
@@ -10,22 +10,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from gen_codecs.kmeans import kmeans, seed_plus_plus
+from gen_codecs.nearest import nearest
 from gen_codecs.vq_options import CodebookOptions
 
-ROWS = 1024  # vectors looked up at once: the distances of a chunk stay in the cache
-
-
-def nearest(v: Tensor, codebook: Tensor) -> Tensor:
-    """idx (N,) int64 of the code with the least squared distance; no (N, K) matrix is kept.
-
-    |v - e|^2 = |v|^2 - 2 (v e - |e|^2 / 2): the first term is the same for every code and left out.
-    """
-    half = -0.5 * codebook.square().sum(1)
-    e = codebook.t().contiguous()
-    idx = torch.empty(len(v), dtype=torch.long, device=v.device)
-    for start in range(0, len(v), ROWS):
-        torch.argmax(torch.addmm(half, v[start : start + ROWS], e), 1, out=idx[start : start + ROWS])
-    return idx
+NEVER = -(2**62)  # `last_used` of a code that was never used
 
 
 class Codebook(nn.Module):
@@ -39,11 +28,12 @@ class Codebook(nn.Module):
         self.options = options
         zeros = torch.zeros
         self.register_buffer("codebook", zeros(codes, channels))
+        # float32: running sums lose counts in half precision
         self.register_buffer("counts", zeros(codes))  # EMA of vectors a code
         self.register_buffer("sums", zeros(codes, channels))  # EMA of their sums
         self.register_buffer("batch_counts", zeros(codes))
         self.register_buffer("batch_sums", zeros(codes, channels))
-        self.register_buffer("last_used", torch.full((codes,), -1, dtype=torch.long))
+        self.register_buffer("last_used", torch.full((codes,), NEVER, dtype=torch.long))
         self.register_buffer("initialized", zeros((), dtype=torch.bool))
         self.register_buffer("queue", zeros(options.queue, channels))
         self.register_buffer("queued", zeros((), dtype=torch.long))  # vectors ever queued
@@ -53,23 +43,28 @@ class Codebook(nn.Module):
         return self.codebook.shape[0]
 
     def lookup(self, v: Tensor) -> Tensor:
-        return nearest(v.float(), self.codebook)
+        """idx (N,) int64 of the nearest codes of v (N, C)."""
+        return nearest(v, self.codebook)
 
     @torch.no_grad()
     def start(self, v: Tensor, generator: torch.Generator) -> None:
-        """The first codes: K-means over the first batch's vectors (with noise where there are fewer than codes)."""
-        from gen_codecs.kmeans import kmeans
+        """The first codes: K-means over the first vectors, from a random choice of them.
 
-        pick = torch.randint(len(v), (self.codes,), generator=generator, device=v.device)
+        Where there are fewer vectors than codes, the choice repeats, blurred by a hundredth of their spread.
+        """
         if len(v) >= self.codes:
-            pick = torch.randperm(len(v), generator=generator, device=v.device)[: self.codes]
-        first = v[pick]
-        if len(v) < self.codes:
-            noise = torch.randn(first.shape, generator=generator, device=v.device)
-            first = first + 0.01 * v.std() * noise
-        centres, sizes = kmeans(v, first, self.options.kmeans_iterations)
-        self._take(centres, sizes / len(v) * len(v))
+            first = v[torch.randperm(len(v), generator=generator, device=v.device)[: self.codes]]
+        else:
+            pick = torch.randint(len(v), (self.codes,), generator=generator, device=v.device)
+            noise = torch.randn(self.codes, v.shape[1], generator=generator, device=v.device)
+            first = v[pick] + 0.01 * v.std(correction=0) * noise
+        self._take(*kmeans(v, first, self.options.kmeans_iterations))
         self.initialized.fill_(True)
+
+    def forget(self) -> None:
+        """Empty the queue and the record of use, which belong to one fit: another may go on from these codes."""
+        self.queued.zero_()
+        self.last_used.fill_(NEVER)
 
     def _take(self, centres: Tensor, counts: Tensor) -> None:
         """Set codes together with EMA state that agrees with them."""
@@ -83,62 +78,66 @@ class Codebook(nn.Module):
         if first:
             self.batch_counts.zero_()
             self.batch_sums.zero_()
-        self.batch_counts += torch.bincount(idx, minlength=self.codes).to(self.batch_counts.dtype)
+        self.batch_counts += torch.bincount(idx, minlength=self.codes)
         self.batch_sums.index_add_(0, idx, v)
         self.last_used[idx] = step
         n = len(self.queue)
-        v = v[-n:]
-        at = (self.queued + torch.arange(len(v), device=v.device)) % n
-        self.queue[at] = v
+        at = (self.queued + torch.arange(max(0, len(v) - n), len(v), device=v.device)) % n
+        self.queue[at] = v[-n:]
         self.queued += len(v)
 
     @torch.no_grad()
     def step(self, generator: torch.Generator) -> int:
         """Apply the gathered sums: N <- decay N + (1 - decay) n, m likewise, e = m / N smoothed; mend dead codes.
 
-        Returns how many codes were redrawn. Source: van den Oord et al. 2017, eqs. 6-8.
+        Returns how many codes were redrawn. Source: van den Oord et al. 2017, eqs. 6-8; Laplace smoothing as in
+        Razavi et al.'s code: N' = (N + eps) sum(N) / (sum(N) + K eps).
         """
         o = self.options
         self.counts.lerp_(self.batch_counts, 1 - o.decay)
         self.sums.lerp_(self.batch_sums, 1 - o.decay)
         total = self.counts.sum()
         smooth = (self.counts + o.laplace_eps) / (total + self.codes * o.laplace_eps) * total
-        # a code that has not been used for long keeps its place: its sum and count fade together
-        alive = self.counts > 1e-6
-        self.codebook.copy_(torch.where(alive[:, None], self.sums / smooth.clamp_min(1e-12)[:, None], self.codebook))
+        # a code without vectors keeps its place: its sum and count fade together, until eps outweighs the count and
+        # would draw the code to the origin
+        used = self.batch_counts[:, None] > 0
+        self.codebook.copy_(torch.where(used, self.sums / smooth.clamp_min(1e-12)[:, None], self.codebook))
         return self._mend(generator)
 
     def _mend(self, generator: torch.Generator) -> int:
-        """Redraw codes whose EMA count is low from the queue, at most a share of them in a step."""
+        """Redraw codes of low EMA count from the vectors of this step, at most a share of them at once.
+
+        A redrawn code starts with the EMA state of a code of average use: it gets time to find its vectors.
+        """
         o = self.options
-        tokens = float(self.batch_counts.sum())
+        tokens = int(self.batch_counts.sum())
         threshold = min(o.dead_below, o.dead_share * tokens / self.codes)
-        most = int(o.dead_limit * min(self.codes, tokens))
         dead = (self.counts < threshold).nonzero()[:, 0]
-        held = min(int(self.queued), len(self.queue))
-        if not len(dead) or most < 1 or not held:
+        latest = min(tokens, len(self.queue))
+        most = min(int(o.dead_limit * min(self.codes, tokens)), latest)
+        if not len(dead) or most < 1:
             return 0
         dead = dead[torch.argsort(self.counts[dead], stable=True)[:most]]
-        pick = torch.randint(held, (len(dead),), generator=generator, device=self.queue.device)
-        fresh = max(threshold, tokens / self.codes * (1 - o.decay), 1e-3)
-        self.codebook[dead] = self.queue[pick]
-        self.counts[dead] = fresh
-        self.sums[dead] = self.queue[pick] * fresh
+        back = torch.randperm(latest, generator=generator, device=self.queue.device)[: len(dead)]
+        v = self.queue[(self.queued - 1 - back) % len(self.queue)]
+        self.codebook[dead] = v
+        self.counts[dead] = tokens / self.codes
+        self.sums[dead] = v * (tokens / self.codes)
         return len(dead)
 
     @torch.no_grad()
     def reset(self, generator: torch.Generator) -> bool:
         """K-means over the queue: new codes with EMA counts in proportion to their clusters. False: queue too short."""
-        from gen_codecs.kmeans import kmeans, seed_plus_plus
-
         held = min(int(self.queued), len(self.queue))
         if held < self.codes:
             return False
         v = self.queue[:held]
-        start = self.codebook if self.options.kmeans_start == "codebook" else seed_plus_plus(v, self.codes, generator)
+        start = self.codebook
+        if self.options.kmeans_start == "k-means++":
+            start = seed_plus_plus(v, self.codes, generator)
         centres, sizes = kmeans(v, start, self.options.kmeans_iterations)
-        tokens = self.batch_counts.sum().clamp_min(1.0)
-        self._take(centres, sizes / held * tokens)
+        # the sum of the EMA counts tends to the vectors of one step
+        self._take(centres, sizes * (self.batch_counts.sum() / held))
         return True
 
     def use(self, step: int) -> Tensor:
@@ -149,4 +148,4 @@ class Codebook(nn.Module):
 def perplexity(idx: Tensor, codes: int) -> Tensor:
     """exp of the entropy of code use in a batch: 1 = one code, K = all alike."""
     p = torch.bincount(idx, minlength=codes).float() / idx.numel()
-    return torch.exp(-(p * (p + 1e-10).log()).sum())
+    return torch.exp(torch.special.entr(p).sum())

@@ -7,6 +7,7 @@ on the coarse side: no feature map at full resolution, which is what makes it qu
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from math import prod
 
 import torch
@@ -21,6 +22,7 @@ from gen_codecs.blocks import (
     UpConv3d,
     depth_to_space,
     factor_stride,
+    frozen_statistics,
     norm,
     resample_kernel,
     space_to_depth,
@@ -83,7 +85,11 @@ class _Levels(nn.Module):
 
     def run(self, level: nn.Module, x: Tensor) -> Tensor:
         if self.recompute and self.training and torch.is_grad_enabled():
-            return checkpoint(level, x, use_reentrant=False, preserve_rng_state=False)
+            again = lambda: (
+                nullcontext(),
+                frozen_statistics(level),
+            )  # contexts of the first pass, of the second
+            return checkpoint(level, x, use_reentrant=False, preserve_rng_state=False, context_fn=again)
         return level(x)
 
 
@@ -95,7 +101,9 @@ class Encoder(_Levels):
         strides, channels = factor_stride(options.stride, options.levels), level_channels(options)
         shuffle = options.resample == "shuffle"
         first = channels_in if shuffle else options.width
-        self.stem = nn.Identity() if shuffle else Conv3d(channels_in, first, (3, 3, 3), padding=options.padding)
+        self.stem = (
+            nn.Identity() if shuffle else Conv3d(channels_in, first, (3, 3, 3), padding=options.padding)
+        )
         self.levels = nn.ModuleList(
             Down(c_in, c, s, options) for c_in, c, s in zip([first, *channels], channels, strides)
         )
@@ -126,7 +134,9 @@ class Decoder(_Levels):
             widths, outs = [coarse, *channels[::-1]], channels[::-1]
         self.shuffle = options.resample == "shuffle"
         self.norm = norm(options.norm, coarse if self.shuffle else channels[0], options.norm_groups)
-        self.levels = nn.ModuleList(Up(c_in, c, s, options) for c_in, c, s in zip(widths, outs, reversed(strides)))
+        self.levels = nn.ModuleList(
+            Up(c_in, c, s, options) for c_in, c, s in zip(widths, outs, reversed(strides))
+        )
         if not self.shuffle:
             self.head = Conv3d(channels[0], channels_out, (3, 3, 3), padding=options.padding)
 

@@ -18,7 +18,10 @@ from torch import Tensor, nn
 from gen_core.errors import MissingError
 
 WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
-SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of images in [-1, 1], as in Zhang et al.'s release
+SHIFT, SCALE = (
+    (-0.030, -0.088, -0.188),
+    (0.458, 0.448, 0.450),
+)  # of images in [-1, 1], as in Zhang et al.'s release
 
 
 class Lpips(nn.Module):

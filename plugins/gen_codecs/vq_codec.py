@@ -13,7 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gen_codecs.adversarial_losses import adaptive_weight, feature_matching, hinge_discriminator, hinge_generator
+from gen_codecs.adversarial_losses import (
+    adaptive_weight,
+    feature_matching,
+    hinge_discriminator,
+    hinge_generator,
+)
 from gen_codecs.blocks import Conv3d
 from gen_codecs.codebook import Codebook, perplexity
 from gen_codecs.discriminators import PatchDiscriminator, as_image, random_slices
@@ -161,7 +166,9 @@ class VqCodec(Codec):
             weight = o.gan_2d if name == "slices" else o.gan_3d
             losses[f"gan_{name}"] = weight * hinge_generator(seen[-1].float())
             if o.feature_matching:
-                losses[f"matching_{name}"] = o.feature_matching * weight * feature_matching(maps, seen).float()
+                losses[f"matching_{name}"] = (
+                    o.feature_matching * weight * feature_matching(maps, seen).float()
+                )
         return losses
 
     def _discriminate(self, x: Tensor, x_hat: Tensor, at: Tensor) -> GroupLoss:
@@ -210,8 +217,16 @@ class VqCodec(Codec):
 
     @torch.no_grad()
     def epoch_started(self, epoch: int, step: Step) -> dict[str, float]:
+        """K-means reset of the codebook, where one is due."""
         o = self.options.codebook
-        if not o.kmeans_every or epoch == 0 or epoch % o.kmeans_every or step.index > o.kmeans_until * step.total:
+        if step.index == 0:
+            self.codebook.forget()  # what another fit left, when this one starts from its weights
+        if (
+            not o.kmeans_every
+            or epoch == 0
+            or epoch % o.kmeans_every
+            or step.index > o.kmeans_until * step.total
+        ):
             return {}
         return {"kmeans_reset": float(self.codebook.reset(step.generator))}
 
