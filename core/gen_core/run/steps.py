@@ -31,7 +31,7 @@ SPLITS = ("train", "val")
 
 def prepare(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
     """Fill the data set's cache and record its spec, scale and splits."""
-    record = ctx.dataset.prepare(ctx.progress)
+    record = ctx.dataset.prepare(_Attentive(ctx))
     for name in SPLITS:
         split = ctx.split(name)
         if len(split) == 0:
@@ -46,6 +46,20 @@ def prepare(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
     for note in record.get("notes", []):
         ctx.progress.say(note)
     return {"volumes": record["volumes"]}
+
+
+class _Attentive:
+    """The run's progress display, which also stops a long preparation when a signal asked for it."""
+
+    def __init__(self, ctx: RunContext):
+        self._ctx = ctx
+
+    def update(self, *args: Any) -> None:
+        self._ctx.check_stop()
+        self._ctx.progress.update(*args)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ctx.progress, name)
 
 
 def _validation(ctx: RunContext, options: Any) -> Callable[[], Iterable[Batch]]:
