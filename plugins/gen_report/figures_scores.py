@@ -76,7 +76,7 @@ def distances(got: Gathered) -> Picture | None:
         [v for k, v in found.items() if not k.startswith("planted")] or list(found.values())
     )
     edges = np.linspace(min(main.min(), min(v.min() for v in found.values())), main.max(), 41)
-    with drawing(7.0, 2.8) as figure:
+    with drawing(7.0, 3.1) as figure:
         ax = figure.subplots()
         others = iter(OTHER)
         for name, values in found.items():
@@ -102,7 +102,7 @@ def distances(got: Gathered) -> Picture | None:
             )
         ax.set_xlabel("distance to the nearest training volume")
         ax.set_ylabel("share")
-        ax.legend(loc="upper right")
+        figure.legend(loc="outside lower center", ncols=2)
         uri = as_svg(figure)
     return Picture(
         "Distance to the training set",

@@ -25,7 +25,8 @@ def signatures(got: Gathered) -> Picture | None:
     nm = found.get("wavelength_nm")
     columns = min(3, len(structures))
     rows = -(-len(structures) // columns)
-    with drawing(3.5 * columns, 2.7 * rows + 0.35) as figure:
+    width = max(5.0, 3.5 * columns)  # the legend needs room
+    with drawing(width, 2.7 * rows + 0.35) as figure:
         axes = figure.subplots(rows, columns, squeeze=False)
         for ax in axes.ravel()[len(structures) :]:
             ax.set_visible(False)
@@ -46,7 +47,7 @@ def signatures(got: Gathered) -> Picture | None:
         f"Pixels: {counts}.",
         f"Spectra of {', '.join(structures)}: real, reconstruction and synthetic curves.",
         uri,
-        360 * columns,
+        int(width * 103),
     )
 
 

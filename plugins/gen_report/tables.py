@@ -9,8 +9,8 @@ from gen_core.recipe import to_toml
 from gen_report.gathered import Gathered, step_record
 from gen_report.house_style import SOURCE_NAME
 
-TILES = 6
-AIM = {"lower": "lower is better", "higher": "higher is better", "match": "should match the floor", "": ""}
+TILES = 8
+AIM = {"lower": "lower is better", "higher": "higher is better", "match": "match the floor", "": ""}
 
 
 def number(value: Any, digits: int = 4) -> str:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import platform
-import shutil
 import sys
-from importlib import metadata, util
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,6 +52,8 @@ def _row(check: str, status: str, found: str) -> dict[str, Any]:
 
 
 def _python() -> list[dict[str, Any]]:
+    import platform
+
     good = sys.version_info >= MIN_PYTHON
     wanted = "" if good else f"; {MIN_PYTHON[0]}.{MIN_PYTHON[1]} or later is needed"
     return [_row("python", "ok" if good else "missing", platform.python_version() + wanted)]
@@ -62,6 +61,8 @@ def _python() -> list[dict[str, Any]]:
 
 def _version(package: str) -> str | None:
     """The installed version, read without importing the package."""
+    from importlib import metadata, util
+
     names = {"jinja2": "Jinja2", "faiss": "faiss-cpu"}
     try:
         return metadata.version(names.get(package, package))
@@ -105,6 +106,8 @@ def _plugins() -> list[dict[str, Any]]:
 
 
 def _machine() -> list[dict[str, Any]]:
+    import shutil
+
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     rows = [_row("cores", "ok", str(cores))]
     try:

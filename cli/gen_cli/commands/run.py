@@ -95,12 +95,17 @@ def print_plan(plan: dict) -> None:
     for name, n in plan.get("parameters", {}).items():
         typer.echo(f"parameters, {name}: {count(n)} ({n})")
     for name, gflop in plan.get("gflop", {}).items():
-        typer.echo(f"compute, {name}: {gflop:g} GFLOP a volume")
+        typer.echo(f"compute, {name}: {_about(gflop, 0.1)} GFLOP a volume")
     for name, gib in plan.get("memory_gib", {}).items():
-        typer.echo(f"memory, {name}: about {gib:g} GiB")
+        typer.echo(f"memory, {name}: {_about(gib, 0.01)} GiB")
     for name, gib in plan.get("disk_gib", {}).items():
-        typer.echo(f"disk, {name}: about {gib:g} GiB")
+        typer.echo(f"disk, {name}: {_about(gib, 0.001)} GiB")
     for line in plan.get("notes", []):
         typer.echo(f"note: {line}")
     for line in plan.get("missing", []):
         typer.echo(f"missing: {line}")
+
+
+def _about(figure: float, least: float) -> str:
+    """A forecast, which was rounded to `least`: nothing costs nothing."""
+    return f"about {figure:g}" if figure >= least else f"< {least:g}"

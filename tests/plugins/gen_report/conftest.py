@@ -74,7 +74,7 @@ def fill(run: FakeRun) -> FakeRun:
     }
     run.recipe |= {"dataset": {"use": "retina-phantom"}, "codec": {"use": "vqvae", "stride": [16, 4, 4]}}
     run.recipe |= {"prior": {"use": "ddpm3d"}, "sampler": {"use": "dpm++2m"}}
-    for stage, names in (("fit.codec", ("loss", "l1", "commitment", "perplexity")), ("fit.prior", ("loss",))):
+    for stage, names in (("fit.codec", ("loss", "perplexity")), ("fit.prior", ("loss",))):
         for step in range(50, 2001, 50):
             values = {n: float(3 * np.exp(-step / 300) + 0.05 + 0.02 * rng.random()) for n in names}
             run.events.append(
