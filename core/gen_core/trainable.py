@@ -82,5 +82,9 @@ class Trainable(nn.Module):
     def load_extra_state(self, state: dict[str, Any]) -> None:
         """The inverse of `extra_state`."""
 
+    def notes(self) -> list[str]:
+        """What a user should be told of these settings, such as a loss that is off; one sentence each."""
+        return []
+
     def checkpoint_activations(self, on: bool) -> None:
         """Switch activation checkpointing (memory for time); ignored by models without it."""

@@ -92,13 +92,21 @@ class UpConv3d(nn.ConvTranspose3d):
         super().__init__(channels_in, channels_out, kernel, stride, pads)
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        weight, padding, frame = self.weight, self.padding, (1, 1, 1)
+        if x.shape[2] == 1 and self.stride[0] == 1:  # depth 1 stays: one slice of the kernel does it all
+            weight = weight.sum(2, keepdim=True) if self.replicate else weight[:, :, 1:2]
+            padding, frame = (0, *padding[1:]), (0, 1, 1)
         if self.replicate:
-            x = F.pad(x, (1, 1, 1, 1, 1, 1), mode="replicate")  # the frame is cropped again by `padding`
+            d, h, w = frame
+            x = F.pad(x, (w, w, h, h, d, d), mode="replicate")  # the frame is cropped again by `padding`
         if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            if not _half_is_right((1, 1, 1), self.stride, x.shape[2:], x.shape[2:]):
+            kernel, size = weight.shape[2:], x.shape[2:]
+            out = [(n - 1) * s - 2 * p + k for n, p, k, s in zip(size, padding, kernel, self.stride)]
+            # the gradient is a convolution of `out`
+            if not _half_is_right(kernel, self.stride, out, size):
                 with torch.autocast("cpu", enabled=False):
-                    return F.conv_transpose3d(x.float(), self.weight, self.bias, self.stride, self.padding)
-        return F.conv_transpose3d(x, self.weight, self.bias, self.stride, self.padding)
+                    return F.conv_transpose3d(x.float(), weight, self.bias, self.stride, padding)
+        return F.conv_transpose3d(x, weight, self.bias, self.stride, padding)
 
 
 def resample_kernel(stride: Axes) -> Axes:

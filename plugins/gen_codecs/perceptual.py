@@ -8,15 +8,18 @@ Source: Zhang et al. 2018, eq. 1; Simonyan & Zisserman 2015 (VGG-16).
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gen_core.errors import MissingError
 
+Widths = Sequence[Sequence[int]]
 WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 SHIFT, SCALE = (
     (-0.030, -0.088, -0.188),
@@ -25,14 +28,14 @@ SHIFT, SCALE = (
 
 
 class Lpips(nn.Module):
-    """Distance (mean over a batch) of two batches of images (B, 3, H, W) in [-1, 1]."""
+    """Distance (mean over a batch) of two batches of images (B, 3, H, W) in [-1, 1]. widths: of VGG-16."""
 
-    def __init__(self) -> None:
+    def __init__(self, widths: Widths = WIDTHS) -> None:
         super().__init__()
         self.blocks, self.heads, channels = nn.ModuleList(), nn.ParameterList(), 3
-        for widths in WIDTHS:
+        for block in widths:
             convs = nn.ModuleList()
-            for width in widths:
+            for width in block:
                 convs.append(nn.Conv2d(channels, width, 3, padding=1))
                 channels = width
             self.blocks.append(convs)
@@ -40,44 +43,63 @@ class Lpips(nn.Module):
         self.register_buffer("shift", torch.tensor(SHIFT).view(1, 3, 1, 1))
         self.register_buffer("scale", torch.tensor(SCALE).view(1, 3, 1, 1))
 
+    def named_tensors(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Every weight with its name in the file."""
+        number = 0
+        for k, convs in enumerate(self.blocks):
+            for conv in convs:  # type: ignore[union-attr]
+                yield f"features.{number}.weight", conv.weight
+                yield f"features.{number}.bias", conv.bias
+                number += 2  # each convolution is followed by its relu
+            number += 1  # and each block by its pooling
+            yield f"lin{k}.weight", self.heads[k]
+
     def maps(self, x: Tensor) -> list[Tensor]:
-        """The five relu maps, each normalized to unit length over channels."""
+        """The relu maps at the end of each block, each normalized to unit length over channels; float32."""
         x, found = (x - self.shift) / self.scale, []
         for k, convs in enumerate(self.blocks):
             if k and min(x.shape[-2:]) > 1:
                 x = F.max_pool2d(x, 2)
             for conv in convs:  # type: ignore[union-attr]
                 x = F.relu(conv(x))
-            found.append(x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10))
+            a = x.float()  # differences of unit vectors drown in bfloat16
+            # eps under the root: its gradient at an all-zero vector is NaN otherwise
+            found.append(a / (a.square().sum(1, keepdim=True) + 1e-20).sqrt())
         return found
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        with torch.no_grad():
+            wanted = self.maps(y)
         total = torch.zeros((), device=x.device)
-        for head, a, b in zip(self.heads, self.maps(x), self.maps(y)):
+        for head, a, b in zip(self.heads, self.maps(x), wanted):
             total = total + (head * (a - b).square()).sum(1).mean()
         return total
 
 
-def load_lpips(path: str, sha256: str) -> Lpips:
-    """The network with the weights of `path`. Raises: MissingError naming the file and the key of the recipe."""
+def load_lpips(path: str, sha256: str, widths: Widths = WIDTHS) -> Lpips:
+    """The network with the weights of `path`, frozen.
+
+    Raises: MissingError naming the file and the key of the recipe, when there is no such file, its SHA-256 is not
+    `sha256` (where that is given), or it holds other tensors.
+    """
     file = Path(path)
     if not file.is_file():
         raise MissingError(f"[codec] losses.lpips_weights: no file {file}")
-    found = hashlib.sha256(file.read_bytes()).hexdigest()
-    if sha256 and found != sha256:
+    with file.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if sha256 and found != sha256.lower():
         raise MissingError(f"[codec] losses.lpips_sha256: {file} has SHA-256 {found}, expected {sha256}")
-    weights = load_file(file)
-    network, number = Lpips(), 0
     try:
-        for k, convs in enumerate(network.blocks):
-            for conv in convs:  # type: ignore[union-attr]
-                conv.weight.data.copy_(weights[f"features.{number}.weight"])
-                conv.bias.data.copy_(weights[f"features.{number}.bias"])
-                number += 2  # each convolution is followed by its relu
-            number += 1  # and each block by its pooling
-            network.heads[k].data.copy_(weights[f"lin{k}.weight"])
-    except (KeyError, RuntimeError) as error:
-        raise MissingError(
-            f"[codec] losses.lpips_weights: {file} does not hold VGG-16 with LPIPS heads ({error})"
-        ) from None
+        weights = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise MissingError(f"[codec] losses.lpips_weights: {file} is no safetensors file ({error})") from None
+    network = Lpips(widths)
+    for name, parameter in network.named_tensors():
+        given = tuple(weights[name].shape) if name in weights else "missing"
+        if given != tuple(parameter.shape):
+            raise MissingError(
+                f"[codec] losses.lpips_weights: {file} does not hold VGG-16 with LPIPS heads: "
+                f"'{name}' is {given}, expected {tuple(parameter.shape)}"
+            )
+        parameter.data.copy_(weights[name])
     return network.eval().requires_grad_(False)

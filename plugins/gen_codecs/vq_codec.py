@@ -7,6 +7,7 @@ Source: van den Oord et al. 2017 (VQ-VAE); Esser et al. 2021 (VQ-GAN); Khader et
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from gen_codecs.blocks import Conv3d
 from gen_codecs.codebook import Codebook, perplexity
 from gen_codecs.discriminators import PatchDiscriminator, as_image, random_slices
 from gen_codecs.encoder_decoder import Decoder, Encoder
-from gen_codecs.perceptual import load_lpips
+from gen_codecs.perceptual import Lpips, load_lpips
 from gen_codecs.vq_options import Vqgan, VqNetwork, Vqvae
 from gen_core.batch import Batch
 from gen_core.codec import Codec, CodecContext, LatentSpec
@@ -52,9 +53,9 @@ class VqCodec(Codec):
         self.register_buffer("shift", torch.zeros(1, options.latent_channels, 1, 1, 1))
         self.register_buffer("scale", torch.ones(1, options.latent_channels, 1, 1, 1))
         self.critics = nn.ModuleDict()
-        # in a tuple: no submodule, so never trained nor stored with the codec
+        # in a tuple: no submodule, so never trained nor stored with the codec; read when training first needs it
+        self._lpips: tuple[Lpips, ...] = ()
         o = options.losses
-        self._lpips = (load_lpips(o.lpips_weights, o.lpips_sha256),) if o.lpips and o.lpips_weights else ()
         if isinstance(options, Vqgan):
             if o.gan_2d:
                 self.critics["slices"] = PatchDiscriminator(3 * channels, options.discriminator, flat=True)
@@ -146,10 +147,22 @@ class VqCodec(Codec):
             losses["gradient"] = o.gradient * sum(F.l1_loss(d(x_hat), d(x)) for d in (down, right))
         return losses
 
-    def _lpips_of(self, x: Tensor, x_hat: Tensor, at: Tensor) -> Tensor:
-        lpips = self._lpips[0].to(x.device)
+    def _perceptual(self, x: Tensor, x_hat: Tensor, at: Tensor) -> Tensor:
+        """LPIPS of one image a volume: three slices as RGB, the mean over channels."""
+        o = self.options.losses
+        if not self._lpips:
+            self._lpips = (load_lpips(o.lpips_weights, o.lpips_sha256).to(x.device),)
         image = lambda t: as_image(t.mean(1, keepdim=True), at)[:, :, 0]
-        return lpips(image(x_hat), image(x))
+        return o.lpips * self._lpips[0](image(x_hat), image(x))
+
+    def notes(self) -> list[str]:
+        """What a user should know of these settings before and after fitting."""
+        o = self.options.losses
+        if o.lpips and not o.lpips_weights:
+            return ["the perceptual loss is off: losses.lpips_weights names no file"]
+        if o.lpips and not Path(o.lpips_weights).is_file():
+            return [f"losses.lpips_weights: no file {o.lpips_weights}; fitting will stop there"]
+        return []
 
     def _views(self, x: Tensor, at: Tensor) -> dict[str, Tensor]:
         """What each discriminator sees of a batch."""
@@ -193,8 +206,8 @@ class VqCodec(Codec):
         x_hat = self._crop(self.decoder(e + (z_q - e).detach())).float()  # straight through
         losses = self._reconstruction(x, x_hat)
         at = random_slices(x, 3, step.generator)
-        if self._lpips and o.losses.lpips:
-            losses["lpips"] = o.losses.lpips * self._lpips_of(x, x_hat, at)
+        if o.losses.lpips and o.losses.lpips_weights:
+            losses["lpips"] = self._perceptual(x, x_hat, at)
         playing = bool(self.critics) and step.index >= o.discriminator.start
         logs = {"quantization": commitment.detach(), "perplexity": perplexity(idx.reshape(-1), o.codes)}
         logs["code_use"] = self.codebook.use(step.index)

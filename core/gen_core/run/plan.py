@@ -137,6 +137,7 @@ def _networks(ctx: RunContext, spec: VolumeSpec, shapes: list[str], plan: dict[s
     table = recipe.table("codec")
     with META:
         codec = table.component.build(table.options, CodecContext(spec)).to(META)
+    notes.extend(f"[codec] {note}" for note in codec.notes())
     plan["parameters"] |= _by_group("codec", codec)
     shape = codec.latent.shape(spec.size)
     shapes.append(f"latent {shape}")

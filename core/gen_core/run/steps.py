@@ -81,6 +81,8 @@ def fit_table(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
         origin = Path(table.init) / "steps" / f"fit.{name}"
         for line in init_weights(module, origin):
             ctx.progress.say(f"[{name}] init from {table.init}: {line}")
+    for note in module.notes():
+        ctx.progress.say(f"[{name}] {note}")
     source: TrainingSource
     if table.kind == "prior":
         latents = ctx.folder.step("encode")
@@ -107,7 +109,8 @@ def fit_table(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
     for note in summary.notes:
         ctx.progress.say(f"{step.name}: {note}")
     parameters = sum(p.numel() for p in module.parameters())
-    return {"steps": summary.steps, "parameters": parameters, "batch": options.batch}
+    notes = [f"[{name}] {note}" for note in module.notes()]
+    return {"steps": summary.steps, "parameters": parameters, "batch": options.batch, "notes": notes}
 
 
 def _build_seed(ctx: RunContext, name: str) -> int:

@@ -1,0 +1,168 @@
+"""Convolutions against torch's own in float32, bf16 gradients of every layer shape, norms at a single value."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from gen_codecs.blocks import (
+    Conv3d,
+    ResidualBlock,
+    UpConv3d,
+    depth_to_space,
+    factor_stride,
+    frozen_statistics,
+    norm,
+    resample_kernel,
+    space_to_depth,
+)
+
+# every stride a level can have: strides 1..16 in one to four levels
+LEVELS = [(2, 2, 2), (1, 2, 2), (4, 2, 2), (2, 1, 1), (2, 4, 4), (1, 1, 2), (4, 4, 4)]
+DEPTHS = (1, 2, 3, 4, 5, 7, 8, 16)
+IN_PLANE = ((1, 1), (2, 3), (4, 6))
+
+
+def gradients(layer, x, half):
+    """Output, gradients of input, weight and bias, for a fixed upstream gradient."""
+    layer.zero_grad()
+    x = x.clone().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        y = layer(x).float()
+    y.backward(torch.randn(y.shape, generator=torch.Generator().manual_seed(1)))
+    return [y.detach(), x.grad, layer.weight.grad.clone(), layer.bias.grad.clone()], y[0].numel() ** 0.5
+
+
+def wrong(layer, channels):
+    """Shapes for which bf16 is off by more than rounding."""
+    found = []
+    for d in DEPTHS:
+        for h, w in IN_PLANE:
+            if isinstance(layer, Conv3d) and any(n < s for n, s in zip((d, h, w), layer.stride)):
+                continue
+            x = torch.randn(2, channels, d, h, w, generator=torch.Generator().manual_seed(d))
+            (full, size), (half, _) = gradients(layer, x, False), gradients(layer, x, True)
+            # the last: a bias' gradient is a sum that may cancel
+            scales = [a.norm() for a in full[:3]] + [torch.tensor(size)]
+            errors = [((a - b).norm() / s).item() for a, b, s in zip(full, half, scales)]
+            if not max(errors) < 0.02:
+                found.append(((d, h, w), errors))
+    return found
+
+
+@pytest.mark.parametrize("padding", ["replicate", "zeros"])
+@pytest.mark.parametrize("channels", [(1, 8), (8, 16), (8, 1)])
+@pytest.mark.parametrize("kernel", [(3, 3, 3), (1, 1, 1), (1, 3, 3)])
+def test_bf16_gradients_of_same_size_convolutions_are_right_at_every_depth(kernel, channels, padding):
+    assert wrong(Conv3d(*channels, kernel, padding=padding), channels[0]) == []
+
+
+@pytest.mark.parametrize("padding", ["replicate", "zeros"])
+@pytest.mark.parametrize("stride", LEVELS)
+def test_bf16_gradients_of_strided_convolutions_are_right_at_every_depth(stride, padding):
+    assert wrong(Conv3d(8, 16, resample_kernel(stride), stride, padding), 8) == []
+
+
+@pytest.mark.parametrize("padding", ["replicate", "zeros"])
+@pytest.mark.parametrize("channels", [(16, 8), (8, 1)])
+@pytest.mark.parametrize("stride", LEVELS)
+def test_bf16_gradients_of_transposed_convolutions_are_right_at_every_depth(stride, channels, padding):
+    assert wrong(UpConv3d(*channels, stride, padding), channels[0]) == []
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 6), (2, 5, 7), (3, 1, 4), (1, 1, 1)])
+@pytest.mark.parametrize("kernel", [(3, 3, 3), (1, 1, 1)])
+def test_same_size_convolutions_equal_torch_s(kernel, shape):
+    x = torch.randn(2, 3, *shape)
+    for padding, mode in (("zeros", "constant"), ("replicate", "replicate")):
+        layer = Conv3d(3, 4, kernel, padding=padding)
+        p = kernel[0] // 2
+        want = F.conv3d(F.pad(x, [p] * 6, mode=mode) if p else x, layer.weight, layer.bias)
+        assert torch.allclose(layer(x), want, atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", LEVELS)
+def test_strided_convolutions_divide_and_transposed_ones_multiply_each_axis(stride):
+    size = [s * n for s, n in zip(stride, (2, 3, 1))]
+    for padding in ("zeros", "replicate"):
+        y = Conv3d(2, 3, resample_kernel(stride), stride, padding)(torch.randn(1, 2, *size))
+        assert y.shape == (1, 3, 2, 3, 1)
+        assert UpConv3d(3, 2, stride, padding)(y).shape == (1, 2, *size)
+
+
+def test_transposed_convolutions_equal_torch_s():
+    layer = UpConv3d(3, 2, (1, 2, 2))
+    for depth in (1, 2, 3):
+        x = torch.randn(2, 3, depth, 3, 4)
+        want = F.conv_transpose3d(x, layer.weight, layer.bias, (1, 2, 2), (1, 1, 1))
+        assert torch.allclose(layer(x), want, atol=1e-5)
+
+
+def test_replicate_padding_keeps_a_constant_constant():
+    x = torch.full((1, 1, 4, 6, 8), 0.7)
+    for layer in (
+        Conv3d(1, 2, (3, 3, 3), padding="replicate"),
+        Conv3d(1, 2, (4, 4, 4), (2, 2, 2), "replicate"),
+        UpConv3d(1, 2, (2, 2, 2), "replicate"),
+        UpConv3d(1, 2, (1, 2, 2), "replicate"),
+    ):
+        # even and odd positions of a transposed convolution see other taps
+        d, h, w = layer.stride if isinstance(layer, UpConv3d) else (1, 1, 1)
+        y = layer(x)[0, 0, ::d, ::h, ::w]
+        assert torch.allclose(y, y[0, 0, 0].expand_as(y), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("stride", "levels", "want"),
+    [
+        ((8, 8, 8), 0, [(2, 2, 2)] * 3),
+        ((4, 8, 8), 0, [(2, 2, 2), (2, 2, 2), (1, 2, 2)]),
+        ((16, 4, 4), 2, [(4, 2, 2), (4, 2, 2)]),
+        ((1, 4, 4), 0, [(1, 2, 2), (1, 2, 2)]),
+        ((16, 16, 16), 0, [(2, 2, 2)] * 4),
+    ],
+)
+def test_a_stride_is_shared_out_over_levels(stride, levels, want):
+    assert factor_stride(stride, levels) == want
+
+
+def test_a_stride_that_is_no_power_of_two_is_refused():
+    with pytest.raises(ValueError, match="power of two"):
+        factor_stride((3, 8, 8))
+
+
+def test_space_to_depth_keeps_every_voxel_at_its_place():
+    x = torch.arange(2.0 * 3 * 4 * 6 * 8).view(2, 3, 4, 6, 8)
+    y = space_to_depth(x, (4, 2, 2))
+    assert y.shape == (2, 48, 1, 3, 4)
+    assert torch.equal(depth_to_space(y, (4, 2, 2)), x)
+    # channel c, offset (1, 0, 1) of block (0, 2, 3)
+    assert y[1, 2 * 16 + 1 * 4 + 0 * 2 + 1, 0, 2, 3] == x[1, 2, 1, 4, 7]
+
+
+@pytest.mark.parametrize("kind", ["group", "instance", "batch"])
+def test_norms_center_each_group_and_take_a_single_value(kind):
+    layer = norm(kind, 12, groups=4).train()
+    y = layer(5 + 3 * torch.randn(2, 12, 3, 4, 5))
+    groups = {"group": y.view(2, 4, -1), "instance": y.flatten(2), "batch": y.transpose(0, 1).flatten(1)}[
+        kind
+    ]
+    assert groups.mean(-1).abs().max() < 1e-4
+    assert (groups.std(-1) - 1).abs().max() < 0.02
+    assert torch.isfinite(layer(torch.randn(1, 12, 1, 1, 1))).all()
+    assert all(torch.isfinite(b).all() for b in layer.buffers())
+
+
+def test_group_norm_lowers_its_groups_to_a_divisor():
+    assert norm("group", 12, groups=32).num_groups == 4
+    assert norm("group", 7, groups=32).num_groups == 1
+
+
+def test_frozen_statistics_leave_the_gradient_but_not_the_average():
+    block = nn.Sequential(ResidualBlock(4, "batch", 4, "zeros")).train()
+    x = torch.randn(2, 4, 3, 4, 5)
+    with frozen_statistics(block):
+        silent = block(x)
+    assert block[0].norm1.num_batches_tracked == 0 and (block[0].norm1.running_mean == 0).all()
+    assert torch.equal(silent, block(x))
+    assert block[0].norm1.num_batches_tracked == 1 and (block[0].norm1.running_mean != 0).any()
