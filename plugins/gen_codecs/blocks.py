@@ -151,14 +151,18 @@ class BatchNorm(nn.BatchNorm3d):
 @contextmanager
 def frozen_statistics(module: nn.Module) -> Iterator[None]:
     """Inside, batch norms do not update their running statistics: for a forward pass that is only a repetition."""
-    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm3d)]
-    for m in norms:
-        m.track_running_stats = False
+    # not track_running_stats = False: the pass would save other tensors than the one it repeats
+    norms = [
+        (m, m.momentum, m.num_batches_tracked.clone()) for m in module.modules() if isinstance(m, BatchNorm)
+    ]
+    for m, _, _ in norms:
+        m.momentum = 0.0
     try:
         yield
     finally:
-        for m in norms:
-            m.track_running_stats = True
+        for m, momentum, seen in norms:
+            m.momentum = momentum
+            m.num_batches_tracked.copy_(seen)
 
 
 def norm(kind: str, channels: int, groups: int = 32) -> nn.Module:
