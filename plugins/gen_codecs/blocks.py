@@ -31,14 +31,16 @@ def factor_stride(stride: Axes, levels: int = 0) -> list[Axes]:
 
 
 def _half_is_right(
-    kernel: Sequence[int], stride: Sequence[int], size: Sequence[int], out: Sequence[int]
+    channels: int, kernel: Sequence[int], stride: Sequence[int], size: Sequence[int], out: Sequence[int]
 ) -> bool:
-    """Whether torch's CPU convolution can be trusted in bf16 with this shape.
+    """Whether torch's CPU 3-D convolution can be trusted in bf16 with this shape.
 
-    Measured with torch 2.13 (oneDNN) against float32: where the kernel is larger than the input the weight gradient is
-    garbage or NaN; where the output is one column wide, or a wide kernel takes strides of 4, the output is.
+    Measured with torch 2.13 (oneDNN), one and two threads, against float32: where the kernel is larger than the input,
+    or the input has 512 channels and more, the weight gradient can be garbage or NaN; where the output is one column
+    wide, or a wide kernel takes strides of 4, the output is.
     """
-    return all(k <= n for k, n in zip(kernel, size)) and min(size[-1], out[-1]) > 1 and max(stride) <= 2
+    fits = all(k <= n for k, n in zip(kernel, size))
+    return fits and channels <= 256 and min(size[-1], out[-1]) > 1 and max(stride) <= 2
 
 
 class Conv3d(nn.Conv3d):
@@ -62,24 +64,29 @@ class Conv3d(nn.Conv3d):
         self.replicate = padding == "replicate" and any(pads)
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, padding = self.weight, self.padding
-        if x.shape[2] == 1 and self.kernel_size[0] > 1 and self.stride[0] == 1:
-            # depth 1: every slice that the kernel sees is the same slice, or zero
-            centre = self.pads[0]
-            weight = weight.sum(2, keepdim=True) if self.replicate else weight[:, :, centre : centre + 1]
-            padding = (0, *padding[1:])
-            pads = (0, *self.pads[1:])
-        else:
-            pads = self.pads
+        if x.shape[2] == 1 and self.stride[0] == 1:
+            return self._on_images(x[:, :, 0])[:, :, None]
         if self.replicate:
-            x = F.pad(x, (pads[2], pads[2], pads[1], pads[1], pads[0], pads[0]), mode="replicate")
+            d, h, w = self.pads
+            x = F.pad(x, (w, w, h, h, d, d), mode="replicate")
         if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            kernel, size = weight.shape[2:], x.shape[2:]
-            out = [(n + 2 * p - k) // s + 1 for n, p, k, s in zip(size, padding, kernel, self.stride)]
-            if not _half_is_right(kernel, self.stride, size, out):
+            kernel, size = self.kernel_size, x.shape[2:]
+            out = [(n + 2 * p - k) // s + 1 for n, p, k, s in zip(size, self.padding, kernel, self.stride)]
+            if not _half_is_right(self.in_channels, kernel, self.stride, size, out):
                 with torch.autocast("cpu", enabled=False):
-                    return F.conv3d(x.float(), weight, self.bias, self.stride, padding)
-        return F.conv3d(x, weight, self.bias, self.stride, padding)
+                    return F.conv3d(x.float(), self.weight, self.bias, self.stride, self.padding)
+        return F.conv3d(x, self.weight, self.bias, self.stride, self.padding)
+
+    def _on_images(self, x: Tensor) -> Tensor:
+        """Depth 1, x (B, C, H, W): every slice that the kernel sees is the same slice, or zero.
+
+        A 2-D convolution, not a 3-D one of depth 1: with one thread and 512 channels torch 2.13's bf16 weight
+        gradient of the latter is NaN.
+        """
+        weight = self.weight.sum(2) if self.replicate else self.weight[:, :, self.pads[0]]
+        if self.replicate:
+            x = F.pad(x, (self.pads[2], self.pads[2], self.pads[1], self.pads[1]), mode="replicate")
+        return F.conv2d(x, weight, self.bias, self.stride[1:], self.padding[1:])
 
 
 class UpConv3d(nn.ConvTranspose3d):

@@ -161,7 +161,10 @@ def _is_smoke(folder: RunFolder) -> bool:
 def run_single(
     run_dir: str | Path, step: str, overrides: tuple[str, ...] = (), redo: bool = False, progress: Any = None
 ) -> RunOutcome:
-    """One step of an existing run: "train" stands for everything up to the last fit."""
+    """One step of an existing run; what lies upstream must be finished. redo: make it again even if it is done.
+
+    "train" stands for everything up to the last fit. Raises: UsageError naming the unfinished step.
+    """
     recipe, registry, folder = open_run(run_dir, overrides)
     with _working(recipe, registry, folder, progress or Silent(), _is_smoke(folder)) as ctx:
         steps = _graph(ctx)
@@ -171,7 +174,7 @@ def run_single(
                 raise UsageError(f"{run_dir}: this recipe has nothing to fit")
             rows = walk(ctx, steps, only=None, until=fits[-1], redo_from=None)
         else:
-            rows = walk(ctx, steps, only=None, until=step, redo_from=step if redo else None)
+            rows = walk(ctx, steps, only=step, until=None, redo_from=step if redo else None)
         atomic.write_text(folder.path / LOCK_RECIPE, recipe.to_toml())
     return _outcome(folder, rows)
 

@@ -166,3 +166,25 @@ def test_frozen_statistics_leave_the_gradient_but_not_the_average():
     assert block[0].norm1.num_batches_tracked == 0 and (block[0].norm1.running_mean == 0).all()
     assert torch.equal(silent, block(x))
     assert block[0].norm1.num_batches_tracked == 1 and (block[0].norm1.running_mean != 0).any()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("depth", [1, 2])
+def test_weight_gradients_of_wide_layers_are_right_in_bf16(threads, depth):
+    # 512 channels and one thread: F.conv3d's own bf16 weight gradient is NaN here
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        torch.manual_seed(0)
+        layer = Conv3d(512, 16, (3, 3, 3))
+        x = torch.randn(2, 512, depth, 16, 16)
+        gradients = []
+        for half in (False, True):
+            layer.zero_grad()
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+                y = layer(x)
+            y.float().square().mean().backward()
+            gradients.append(layer.weight.grad.clone())
+    finally:
+        torch.set_num_threads(before)
+    assert (gradients[1] - gradients[0]).norm() < 0.02 * gradients[0].norm()
