@@ -110,7 +110,7 @@ class UpConv3d(nn.ConvTranspose3d):
             kernel, size = weight.shape[2:], x.shape[2:]
             out = [(n - 1) * s - 2 * p + k for n, p, k, s in zip(size, padding, kernel, self.stride)]
             # the gradient is a convolution of `out`
-            if not _half_is_right(kernel, self.stride, out, size):
+            if not _half_is_right(self.in_channels, kernel, self.stride, out, size):
                 with torch.autocast("cpu", enabled=False):
                     return F.conv_transpose3d(x.float(), weight, self.bias, self.stride, padding)
         return F.conv_transpose3d(x, weight, self.bias, self.stride, padding)
