@@ -1,0 +1,82 @@
+"""The quantizer's update: nearest codes and EMA sums, against the textbook formulation with a one-hot matrix.
+
+    OMP_NUM_THREADS=2 python benchmarks/vq_lookup.py             # 28 224 x 8 vectors, 1024 and 10 240 codes
+    OMP_NUM_THREADS=2 python benchmarks/vq_lookup.py --quick     # 1024 only
+
+The peer is the usual code: all (N, K) distances, argmin, a one-hot (N, K) matrix, its product with the vectors.
+Both sides must agree first: the same codes (ties aside), and EMA state within 1e-4.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+import torch.nn.functional as F
+from harness import compare
+from torch import Tensor
+
+from gen_codecs.codebook import Codebook
+from gen_codecs.vq_options import CodebookOptions
+
+DECAY, EPS = 0.99, 1e-7
+
+
+class Plain:
+    """Codebook, counts and sums of the textbook; `update` is one training step of the quantizer."""
+
+    def __init__(self, codebook: Tensor, counts: Tensor):
+        self.codebook, self.counts = codebook.clone(), counts.clone()
+        self.sums = codebook * counts[:, None]
+
+    def update(self, v: Tensor) -> Tensor:
+        e = self.codebook
+        d = v.square().sum(1, keepdim=True) - 2 * v @ e.t() + e.square().sum(1)
+        idx = d.argmin(1)
+        hot = F.one_hot(idx, len(e)).type_as(v)
+        self.counts = DECAY * self.counts + (1 - DECAY) * hot.sum(0)
+        self.sums = DECAY * self.sums + (1 - DECAY) * (hot.t() @ v)
+        total = self.counts.sum()
+        smooth = (self.counts + EPS) / (total + len(e) * EPS) * total
+        self.codebook = self.sums / smooth[:, None]
+        return idx
+
+
+def ours(codebook: Tensor, counts: Tensor) -> Codebook:
+    """Dead codes are mended as in training, the queue is filled as in training: the whole step is timed."""
+    book = Codebook(*codebook.shape, CodebookOptions(decay=DECAY, laplace_eps=EPS))
+    book._take(codebook, counts)
+    return book
+
+
+def step(book: Codebook, v: Tensor, generator: torch.Generator) -> Tensor:
+    idx = book.lookup(v)
+    book.observe(v, idx, True, 0)
+    book.step(generator)
+    return idx
+
+
+def main() -> None:
+    n, channels = 28224, 8
+    generator = torch.Generator().manual_seed(0)
+    v = torch.randn(n, channels, generator=generator)
+    for codes in (1024,) if "--quick" in sys.argv else (1024, 10240):
+        codebook = v[torch.randperm(n, generator=generator)[:codes]] * 0.9
+        counts = torch.full((codes,), n / codes)
+        plain, book = Plain(codebook, counts), ours(codebook, counts)
+        a, b = plain.update(v), step(book, v, generator)
+        same = (a == b).float().mean()
+        gap = (plain.sums - book.sums).abs().max() / plain.sums.abs().max()
+        if same < 0.9999 or gap > 1e-4:
+            raise SystemExit(f"{codes} codes: the sides disagree: {same:.4%} equal codes, sums {gap:.2e}")
+        sides = {
+            "one-hot": lambda p=plain: p.update(v),
+            "ours": lambda b=book: step(b, v, generator),
+        }
+        rounds = 7 if codes == 1024 else 3
+        compare(f"VQ lookup + EMA, {n} x {channels}, {codes} codes", sides, rounds=rounds)
+
+
+if __name__ == "__main__":
+    with torch.no_grad():
+        main()
