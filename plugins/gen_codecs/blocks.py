@@ -66,16 +66,26 @@ class Conv3d(nn.Conv3d):
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[2] == 1 and self.stride[0] == 1:
             return self._on_images(x[:, :, 0])[:, :, None]
-        if self.replicate:
-            d, h, w = self.pads
-            x = F.pad(x, (w, w, h, h, d, d), mode="replicate")
+        around = [p * self.replicate for p in self.pads]
         if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            kernel, size = self.kernel_size, x.shape[2:]
+            kernel, size = self.kernel_size, [n + 2 * p for n, p in zip(x.shape[2:], around)]
             out = [(n + 2 * p - k) // s + 1 for n, p, k, s in zip(size, self.padding, kernel, self.stride)]
-            if not _half_is_right(self.in_channels, kernel, self.stride, size, out):
-                with torch.autocast("cpu", enabled=False):
-                    return F.conv3d(x.float(), self.weight, self.bias, self.stride, self.padding)
+            right = _half_is_right(self.in_channels, kernel, self.stride, size, out)
+            # converted first: autocast pads in float32, which copies twice as much and converts after it
+            x = x.to(torch.get_autocast_dtype("cpu") if right else torch.float32)
+            with torch.autocast("cpu", enabled=False):
+                x = self._framed(x, around)
+                if not right:
+                    return F.conv3d(x, self.weight, self.bias, self.stride, self.padding)
+        else:
+            x = self._framed(x, around)
         return F.conv3d(x, self.weight, self.bias, self.stride, self.padding)
+
+    @staticmethod
+    def _framed(x: Tensor, around: Sequence[int]) -> Tensor:
+        """x with its outermost voxels repeated outwards."""
+        d, h, w = around
+        return F.pad(x, (w, w, h, h, d, d), mode="replicate") if any(around) else x
 
     def _on_images(self, x: Tensor) -> Tensor:
         """Depth 1, x (B, C, H, W): every slice that the kernel sees is the same slice, or zero.
