@@ -29,6 +29,7 @@ from gen_codecs.vq_options import Vqgan, VqNetwork, Vqvae
 from gen_core.batch import Batch
 from gen_core.codec import Codec, CodecContext, LatentSpec
 from gen_core.engine.precision import float32_island
+from gen_core.errors import RecipeError
 from gen_core.trainable import GroupLoss, Step
 
 
@@ -42,6 +43,10 @@ class VqCodec(Codec):
 
     def __init__(self, options: VqNetwork, spec: Any):
         super().__init__()
+        if options.losses.bands and len(options.losses.bands) != spec.size[0]:
+            raise RecipeError(
+                f"[codec] losses.bands has {len(options.losses.bands)} weights, volumes have {spec.size[0]} slices"
+            )
         self.options, self.spec = options, spec
         channels = len(spec.channels)
         self.encoder = Encoder(channels, options)
@@ -138,10 +143,13 @@ class VqCodec(Codec):
     def _reconstruction(self, x: Tensor, x_hat: Tensor) -> dict[str, Tensor]:
         """The weighted terms that need no discriminator."""
         o = self.options.losses
+        distance = F.l1_loss(x_hat, x, reduction="none")
         if o.smooth:
-            losses = {"l1": o.l1 * F.smooth_l1_loss(x_hat, x, beta=o.smooth)}
-        else:
-            losses = {"l1": o.l1 * F.l1_loss(x_hat, x)}
+            distance = F.smooth_l1_loss(x_hat, x, beta=o.smooth, reduction="none")
+        if o.bands:
+            weights = torch.tensor(o.bands, device=x.device)
+            distance = distance * (weights / weights.mean())[:, None, None]
+        losses = {"l1": o.l1 * distance.mean()}
         if o.gradient:
             down, right = (lambda t: t[..., 1:, :] - t[..., :-1, :]), (lambda t: t[..., 1:] - t[..., :-1])
             losses["gradient"] = o.gradient * sum(F.l1_loss(d(x_hat), d(x)) for d in (down, right))

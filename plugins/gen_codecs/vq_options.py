@@ -59,7 +59,10 @@ class LossOptions:
 
     l1: float = at_least(0.0, 4.0)
     smooth: float = at_least(0.0, 0.0)  # beta of the smooth L1 (quadratic within +-beta); 0 = plain L1
-    gradient: float = at_least(0.0, 0.0)  # L1 between in-plane differences, keeps vessels and edges
+    # Weights of the slices or bands in that term, scaled to a mean of 1; none = all alike. Bands in which
+    # fine structures stand out deserve more: a plain mean spends the codes on the many bands that look the same.
+    bands: tuple[float, ...] = field(default=(), validator=validators.deep_iterable(validators.gt(0.0)))
+    gradient: float = at_least(0.0, 0.0)  # L1 between in-plane differences
     commitment: float = at_least(0.0, 0.25)
     lpips: float = at_least(0.0, 4.0)  # off without `lpips_weights`
     lpips_weights: str = ""  # safetensors file of the VGG-16 and its linear heads

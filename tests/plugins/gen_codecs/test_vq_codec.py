@@ -12,7 +12,7 @@ from gen_core.batch import Batch
 from gen_core.codec import CodecContext
 from gen_core.engine.fit import fit
 from gen_core.engine.stop import StopFlag
-from gen_core.errors import Stopped
+from gen_core.errors import RecipeError, Stopped
 from gen_core.options import FitOptions
 from gen_core.testing.trainables import check_codec, check_trainable
 from gen_core.trainable import Step
@@ -460,3 +460,18 @@ def test_a_perceptual_loss_without_weights_is_told(make_codec, tmp_path):
     assert make_codec(losses=LossOptions(lpips=0.0)).notes() == []
     absent = str(tmp_path / "vgg.safetensors")
     assert absent in make_codec(losses=LossOptions(lpips_weights=absent)).notes()[0]
+
+
+def test_band_weights_have_a_mean_of_one_and_favour_their_bands(make_codec, volumes):
+    x = volumes(2, (8, 12, 16))
+    weights = (1.0, 3.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+    codec = make_codec(losses=LossOptions(lpips=0.0, l1=2.0, bands=weights))
+    x_hat = x.clone()
+    x_hat[:, :, 1] += 0.5  # an error in the favoured band alone
+    found = codec._reconstruction(x, x_hat)["l1"].item()
+    assert found == pytest.approx(2.0 * 0.5 / 8 * 3 / (10 / 8), rel=1e-5)
+
+
+def test_band_weights_must_match_the_depth(make_codec):
+    with pytest.raises(RecipeError, match=r"losses.bands has 2 weights, volumes have 8 slices"):
+        make_codec(losses=LossOptions(bands=(1.0, 2.0)))
