@@ -1,6 +1,6 @@
 """Every benchmark in turn, each in a process of its own.
 
-    make benchmarks
+make benchmarks
 """
 
 from __future__ import annotations

@@ -22,7 +22,11 @@ VARIANTS = {
     "VQ-VAE, no K-means": ("quickstart", ("codec.codebook.kmeans_every=0",)),
     "VQ-GAN": ("quickstart_gan", ()),
 }
-CURVES = (("psnr", "validation PSNR, dB"), ("perplexity", "perplexity (of 2048)"), ("quantization", "quantization loss"))
+CURVES = (
+    ("psnr", "validation PSNR, dB"),
+    ("perplexity", "perplexity (of 2048)"),
+    ("quantization", "quantization loss"),
+)
 
 
 def fitted(name: str, recipe: str, overrides: tuple[str, ...], steps: int) -> list[dict]:

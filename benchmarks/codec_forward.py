@@ -44,9 +44,7 @@ class PlainUp(nn.Module):
     def __init__(self, like: nn.ConvTranspose3d):
         super().__init__()
         self.pad = nn.ReplicationPad3d(1)
-        self.conv = nn.ConvTranspose3d(
-            like.in_channels, like.out_channels, like.kernel_size, like.stride, like.padding
-        )
+        self.conv = nn.ConvTranspose3d(like.in_channels, like.out_channels, like.kernel_size, like.stride, like.padding)
         self.conv.load_state_dict(like.state_dict())
 
     def forward(self, x: Tensor) -> Tensor:
@@ -142,9 +140,7 @@ def main() -> None:
         "ours float32": lambda: forward(codec, x, "float32"),
         "ours bf16": lambda: forward(codec, x, "bf16"),
     }
-    compare(
-        f"codec forward, 16 x {side} x {side}", inference, rounds=1 if large else 5, warmup=0 if large else 1
-    )
+    compare(f"codec forward, 16 x {side} x {side}", inference, rounds=1 if large else 5, warmup=0 if large else 1)
     if large:
         return
     training = {

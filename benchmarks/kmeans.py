@@ -22,8 +22,7 @@ N, CHANNELS, CODES, ITERATIONS = 65536, 8, 1024, 10
 
 def inertia(v: Tensor, centres: Tensor) -> float:
     return sum(
-        torch.cdist(part.double(), centres.double()).min(1).values.square().sum().item()
-        for part in v.split(4096)
+        torch.cdist(part.double(), centres.double()).min(1).values.square().sum().item() for part in v.split(4096)
     )
 
 

@@ -24,9 +24,7 @@ def valid_blur(a: np.ndarray, window: int = 11, sigma: float = 1.5) -> np.ndarra
         w = min(window, n)
         at = np.arange(w) - (w - 1) / 2
         taps = np.exp(-0.5 * (at / sigma) ** 2)
-        full = correlate1d(
-            a, (taps / taps.sum()).astype(a.dtype), axis=axis, mode="constant", origin=-(w // 2)
-        )
+        full = correlate1d(a, (taps / taps.sum()).astype(a.dtype), axis=axis, mode="constant", origin=-(w // 2))
         # origin -w//2 puts the window's first tap on the output voxel: the valid part starts at 0
         a = full.take(range(n - w + 1), axis=axis)
     return a
@@ -65,9 +63,7 @@ def main() -> None:
         if abs(theirs - ours) > 1e-4:
             raise SystemExit(f"{shape}: the sides disagree, {theirs:.6f} and {ours:.6f}")
         name = f"MS-SSIM pair, {' x '.join(map(str, shape))}"
-        compare(
-            name, {"scipy arithmetic": lambda a=a, b=b: plain(a, b), "ours": lambda x=x, y=y: ms_ssim(x, y)}
-        )
+        compare(name, {"scipy arithmetic": lambda a=a, b=b: plain(a, b), "ours": lambda x=x, y=y: ms_ssim(x, y)})
 
 
 if __name__ == "__main__":

@@ -46,7 +46,9 @@ def shuffled_distance(run: Path) -> float:
     ctx = RunContext(recipe, registry, folder, torch.device("cpu"), Silent(), StopFlag())
     table = recipe.table("metrics.fid")
     n = recipe.sample.n
-    metric = table.component.build(table.options, EvaluationContext(ctx, {"val": len(ctx.split("val")), "synthetic": n}))
+    metric = table.component.build(
+        table.options, EvaluationContext(ctx, {"val": len(ctx.split("val")), "synthetic": n})
+    )
     for batch in ctx.batches(ctx.split("val"), recipe.evaluate.batch):
         metric.update(batch, "val")
     z = shuffled_latents(load_file(folder.step("encode") / "latents-train.safetensors")["z"][0], n, recipe.run.seed)
@@ -70,7 +72,10 @@ def marks(run: Path) -> dict[str, tuple[str, bool | None]]:
     rows["vessel contrast kept at 540 nm (>= .5)"] = (f"{kept:.2f}", kept >= 0.5)
     fd, shuffled = get("fid", "fid", "synthetic"), shuffled_distance(run)
     rows["Frechet distance of samples"] = (f"{fd:.2f} (floor {get('fid', 'fid', 'synthetic', key='floor'):.2f})", None)
-    rows["... over that of shuffled latents (<= 1/8)"] = (f"1/{shuffled / fd:.1f} of {shuffled:.1f}", fd <= shuffled / 8)
+    rows["... over that of shuffled latents (<= 1/8)"] = (
+        f"1/{shuffled / fd:.1f} of {shuffled:.1f}",
+        fd <= shuffled / 8,
+    )
     for structure in ("vessel", "onh"):
         kl = get("spectral-kl", f"kl {structure}", "synthetic", "reconstruction")
         floor = get("spectral-kl", f"kl {structure}", "synthetic", "reconstruction", key="floor")

@@ -132,13 +132,9 @@ class PlainUnet(nn.Module):
         dims = [o.base, *(o.base * m for m in o.multipliers)]
         pairs = list(zip(dims[:-1], dims[1:]))
         self.first = nn.Conv3d(shape[0], o.base, (1, 7, 7), padding=(0, 3, 3))
-        self.position = (
-            nn.Parameter(torch.zeros(o.base, *shape[2:])) if o.position_embedding != "none" else None
-        )
+        self.position = nn.Parameter(torch.zeros(o.base, *shape[2:])) if o.position_embedding != "none" else None
         self.bias = nn.Embedding(32, o.heads) if o.attention != "none" and shape[1] > 1 else None
-        self.first_depth = (
-            PlainAttention("depth", o.base, o.heads, o.head_dim) if o.attention == "levels" else None
-        )
+        self.first_depth = PlainAttention("depth", o.base, o.heads, o.head_dim) if o.attention == "levels" else None
         self.time = nn.Sequential(nn.Linear(o.base, 4 * o.base), nn.GELU(), nn.Linear(4 * o.base, 4 * o.base))
         self.down = nn.ModuleList(PlainLevel(a, b, o) for a, b in pairs)
         self.shrink = nn.ModuleList(nn.Conv3d(b, b, (1, 4, 4), (1, 2, 2), (0, 1, 1)) for _, b in pairs[:-1])
@@ -233,9 +229,7 @@ def agreement(prior: DdpmPrior, peer: DdpmPrior, z: Tensor) -> float:
     return ((a - b).abs().max() / b.abs().max()).item()
 
 
-SMALL = Ddpm3d(
-    base=48, multipliers=(1, 2), attention="middle", position_embedding="learned", predict="x0", loss="l2"
-)
+SMALL = Ddpm3d(base=48, multipliers=(1, 2), attention="middle", position_embedding="learned", predict="x0", loss="l2")
 CASES = {
     "base 64 (28,28,2)": (Ddpm3d(base=64), (8, 2, 28, 28), 1),
     "base 128 (28,28,2)": (Ddpm3d(base=128), (8, 2, 28, 28), 1),

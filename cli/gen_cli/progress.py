@@ -68,9 +68,7 @@ class PlainProgress:
     def _line(self, text: str) -> None:
         print(text, file=self.stream, flush=True)
 
-    def update(
-        self, stage: str, step: int, total: int, values: dict[str, float], speed: float | None
-    ) -> None:
+    def update(self, stage: str, step: int, total: int, values: dict[str, float], speed: float | None) -> None:
         """Where a stage stands; most calls print nothing."""
         left, now = self._clock.left(stage, step, total, speed), time.monotonic()
         if now - self._last < self.every:
@@ -129,9 +127,7 @@ class LiveProgress:
         self._stage = stage
         self._task = self._bar.add_task(stage, total=None, steps="", values="", rate="", left="")
 
-    def update(
-        self, stage: str, step: int, total: int, values: dict[str, float], speed: float | None
-    ) -> None:
+    def update(self, stage: str, step: int, total: int, values: dict[str, float], speed: float | None) -> None:
         """Where a stage stands."""
         if stage != self._stage:
             self._begin(stage)

@@ -23,9 +23,7 @@ def hinge_generator(fake: Tensor) -> Tensor:
 def feature_matching(real: list[Tensor], fake: list[Tensor]) -> Tensor:
     """Mean L1 between the discriminator's maps of data (detached) and reconstruction, logits left out."""
     pairs = list(zip(real[:-1], fake[:-1]))
-    return sum((F.l1_loss(f, r.detach()) for r, f in pairs), torch.zeros((), device=fake[-1].device)) / len(
-        pairs
-    )
+    return sum((F.l1_loss(f, r.detach()) for r, f in pairs), torch.zeros((), device=fake[-1].device)) / len(pairs)
 
 
 def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last: nn.Parameter) -> Tensor:

@@ -159,9 +159,7 @@ class BatchNorm(nn.BatchNorm3d):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and x.numel() == self.num_features:
-            return F.batch_norm(
-                x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
-            )
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
         return super().forward(x)
 
 
@@ -169,9 +167,7 @@ class BatchNorm(nn.BatchNorm3d):
 def frozen_statistics(module: nn.Module) -> Iterator[None]:
     """Inside, batch norms do not update their running statistics: for a forward pass that is only a repetition."""
     # not track_running_stats = False: the pass would save other tensors than the one it repeats
-    norms = [
-        (m, m.momentum, m.num_batches_tracked.clone()) for m in module.modules() if isinstance(m, BatchNorm)
-    ]
+    norms = [(m, m.momentum, m.num_batches_tracked.clone()) for m in module.modules() if isinstance(m, BatchNorm)]
     for m, _, _ in norms:
         m.momentum = 0.0
     try:

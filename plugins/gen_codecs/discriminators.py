@@ -48,9 +48,7 @@ class PatchDiscriminator(nn.Module):
 class PatchConv(nn.Module):
     """A strided convolution that zero-pads axes shorter than its kernel, so that thin volumes pass."""
 
-    def __init__(
-        self, channels_in: int, channels: int, kernel: tuple[int, int, int], stride: tuple[int, int, int]
-    ):
+    def __init__(self, channels_in: int, channels: int, kernel: tuple[int, int, int], stride: tuple[int, int, int]):
         super().__init__()
         self.conv = Conv3d(channels_in, channels, kernel, stride)
 

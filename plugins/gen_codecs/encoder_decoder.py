@@ -101,9 +101,7 @@ class Encoder(_Levels):
         strides, channels = factor_stride(options.stride, options.levels), level_channels(options)
         shuffle = options.resample == "shuffle"
         first = channels_in if shuffle else options.width
-        self.stem = (
-            nn.Identity() if shuffle else Conv3d(channels_in, first, (3, 3, 3), padding=options.padding)
-        )
+        self.stem = nn.Identity() if shuffle else Conv3d(channels_in, first, (3, 3, 3), padding=options.padding)
         self.levels = nn.ModuleList(
             Down(c_in, c, s, options) for c_in, c, s in zip([first, *channels], channels, strides)
         )
@@ -134,9 +132,7 @@ class Decoder(_Levels):
             widths, outs = [coarse, *channels[::-1]], channels[::-1]
         self.shuffle = options.resample == "shuffle"
         self.norm = norm(options.norm, coarse if self.shuffle else channels[0], options.norm_groups)
-        self.levels = nn.ModuleList(
-            Up(c_in, c, s, options) for c_in, c, s in zip(widths, outs, reversed(strides))
-        )
+        self.levels = nn.ModuleList(Up(c_in, c, s, options) for c_in, c, s in zip(widths, outs, reversed(strides)))
         if not self.shuffle:
             self.head = Conv3d(channels[0], channels_out, (3, 3, 3), padding=options.padding)
 

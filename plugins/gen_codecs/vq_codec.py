@@ -187,9 +187,7 @@ class VqCodec(Codec):
             weight = o.gan_2d if name == "slices" else o.gan_3d
             losses[f"gan_{name}"] = weight * hinge_generator(seen[-1].float())
             if o.feature_matching:
-                losses[f"matching_{name}"] = (
-                    o.feature_matching * weight * feature_matching(maps, seen).float()
-                )
+                losses[f"matching_{name}"] = o.feature_matching * weight * feature_matching(maps, seen).float()
         return losses
 
     def _discriminate(self, x: Tensor, x_hat: Tensor, at: Tensor) -> GroupLoss:
@@ -242,12 +240,7 @@ class VqCodec(Codec):
         o = self.options.codebook
         if step.index == 0:
             self.codebook.forget()  # what another fit left, when this one starts from its weights
-        if (
-            not o.kmeans_every
-            or epoch == 0
-            or epoch % o.kmeans_every
-            or step.index > o.kmeans_until * step.total
-        ):
+        if not o.kmeans_every or epoch == 0 or epoch % o.kmeans_every or step.index > o.kmeans_until * step.total:
             return {}
         return {"kmeans_reset": float(self.codebook.reset(step.generator))}
 

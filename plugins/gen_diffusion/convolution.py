@@ -20,9 +20,7 @@ class Convolution(nn.Module):
     def __init__(self, dim_in: int, dim_out: int, size: int):
         super().__init__()
         self.padding = size // 2
-        bound = 1.0 / math.sqrt(
-            dim_in * size * size
-        )  # the usual uniform initialization (He et al. 2015, a = sqrt 5)
+        bound = 1.0 / math.sqrt(dim_in * size * size)  # the usual uniform initialization (He et al. 2015, a = sqrt 5)
         self.weight = nn.Parameter(torch.empty(dim_out, size, size, dim_in).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(dim_out).uniform_(-bound, bound))
 

@@ -24,9 +24,7 @@ class DdimSampler(Sampler):
         t = times(ts, z)
         for i in range(len(ts) - 1):
             z_0, eps = denoise(z, t[i])
-            sigma_tilde = (
-                self.eta * sigma[i + 1] / sigma[i] * max(1.0 - (alpha[i] / alpha[i + 1]) ** 2, 0.0) ** 0.5
-            )
+            sigma_tilde = self.eta * sigma[i + 1] / sigma[i] * max(1.0 - (alpha[i] / alpha[i + 1]) ** 2, 0.0) ** 0.5
             direction = max(sigma[i + 1] ** 2 - sigma_tilde**2, 0.0) ** 0.5
             z = alpha[i + 1] * z_0 + direction * eps
             if self.eta > 0 and sigma[i + 1] > 0:

@@ -8,17 +8,13 @@ from attrs import Attribute, field, frozen, validators
 
 from gen_core.options import FitOptions, positive
 
-PUBLISHED_FIT = FitOptions(
-    steps=100_000, batch=10, optimizer="adam", lr=1e-4, ema=0.995, ema_every=10, ema_start=2000
-)
+PUBLISHED_FIT = FitOptions(steps=100_000, batch=10, optimizer="adam", lr=1e-4, ema=0.995, ema_every=10, ema_start=2000)
 NORM_GROUPS = 8  # of every GroupNorm in the U-Net
 
 
 def _multiple_of_groups(instance: object, attribute: Attribute, value: int) -> None:
     if value < NORM_GROUPS or value % NORM_GROUPS:
-        raise ValueError(
-            f"'{attribute.name}' must be a positive multiple of {NORM_GROUPS} (GroupNorm), got {value}"
-        )
+        raise ValueError(f"'{attribute.name}' must be a positive multiple of {NORM_GROUPS} (GroupNorm), got {value}")
 
 
 def _even(instance: object, attribute: Attribute, value: int) -> None:
@@ -50,9 +46,7 @@ class Ddpm3d:
     schedule: Literal["cosine", "scaled-linear", "linear"] = "cosine"
     s: float = positive(0.008)  # offset of the cosine schedule
     clip: float = field(default=0.9999, validator=[validators.gt(0.0), validators.lt(1.0)])  # largest beta
-    beta_start: float = field(
-        default=0.0015, validator=[validators.gt(0.0), validators.lt(1.0)]
-    )  # not cosine
+    beta_start: float = field(default=0.0015, validator=[validators.gt(0.0), validators.lt(1.0)])  # not cosine
     beta_end: float = field(default=0.0195, validator=[validators.gt(0.0), validators.lt(1.0)])  # not cosine
 
     predict: Literal["eps", "x0", "v"] = "eps"

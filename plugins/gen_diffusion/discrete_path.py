@@ -86,7 +86,5 @@ class DiscretePath(NoisePath):
         elsewhere called "trailing" spacing with the final sigma zero (alpha set to one).
         """
         if not 1 <= n <= self.steps:
-            raise RecipeError(
-                f"[sample] steps = {n}: a schedule of {self.steps} steps allows 1..{self.steps}"
-            )
+            raise RecipeError(f"[sample] steps = {n}: a schedule of {self.steps} steps allows 1..{self.steps}")
         return torch.from_numpy(np.round(self.steps * np.arange(n, -1, -1.0) / n) / self.steps)

@@ -57,9 +57,7 @@ class NormScaleSilu(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
         self.bias = nn.Parameter(torch.zeros(dim))
 
-    def forward(
-        self, h: Tensor, batch: int, scale: Tensor | None = None, shift: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, h: Tensor, batch: int, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
         """h: (B * D, C, H, W); scale, shift: (B, C)."""
         n, dim, height, width = h.shape
         x = h.permute(0, 2, 3, 1).reshape(batch, -1, dim)

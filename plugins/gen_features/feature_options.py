@@ -9,9 +9,7 @@ from attrs import field, frozen, validators
 class RandomConv64:
     """[features] random-conv64: fixed random convolutions."""
 
-    seed: int = field(
-        default=0, validator=validators.ge(0)
-    )  # of the weights; scores of different seeds never compare
+    seed: int = field(default=0, validator=validators.ge(0))  # of the weights; scores of different seeds never compare
 
 
 @frozen

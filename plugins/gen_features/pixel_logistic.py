@@ -32,9 +32,7 @@ class PixelLogistic(Segmenter):
         super().__init__()
         spec = context.spec
         if spec.depth == "slices":
-            raise RecipeError(
-                "[segmenter] pixel-logistic reads spectra: depth must be bands, this data set has slices"
-            )
+            raise RecipeError("[segmenter] pixel-logistic reads spectra: depth must be bands, this data set has slices")
         members = [m for group in options.classes.values() for m in group]
         missing = sorted({m for m in members if spec.masks and m not in spec.masks})
         if missing:
@@ -80,9 +78,7 @@ class PixelLogistic(Segmenter):
     @torch.no_grad()
     def probabilities(self, x: Tensor) -> Tensor:
         """x (B, C, D, H, W) in [-1, 1] -> (B, K, 1, H, W)."""
-        return (
-            self._logits(self.pixel_features(x).flatten(2)).sigmoid().unflatten(2, x.shape[-2:])[:, :, None]
-        )
+        return self._logits(self.pixel_features(x).flatten(2)).sigmoid().unflatten(2, x.shape[-2:])[:, :, None]
 
     def targets(self, batch: Batch) -> Tensor:
         """(B, K, H, W) float32: the union of each class' masks over depth. Raises: RecipeError when one is missing."""
@@ -90,9 +86,7 @@ class PixelLogistic(Segmenter):
         for name, members in self.options.classes.items():
             lacking = [m for m in members if m not in batch.masks]
             if lacking:
-                raise RecipeError(
-                    f"[segmenter] classes.{name}: the volumes carry no mask {', '.join(lacking)}"
-                )
+                raise RecipeError(f"[segmenter] classes.{name}: the volumes carry no mask {', '.join(lacking)}")
             found.append(torch.stack([batch.masks[m].any(2)[:, 0] for m in members]).any(0))
         return torch.stack(found, 1).float()
 

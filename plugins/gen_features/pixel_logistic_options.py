@@ -26,13 +26,9 @@ def _odd(instance: Any, attribute: Any, value: tuple[int, ...]) -> None:
 class PixelLogistic:
     """[segmenter] pixel-logistic: logistic regression on a pixel's spectrum and its neighbourhood."""
 
-    classes: dict[str, tuple[str, ...]] = Factory(
-        _vessel_and_disc
-    )  # class -> data-set masks whose union it is
+    classes: dict[str, tuple[str, ...]] = Factory(_vessel_and_disc)  # class -> data-set masks whose union it is
     windows: tuple[int, ...] = field(default=(3, 7, 15), validator=_odd)  # widths of local means, voxels
-    pixels: int = field(
-        default=1024, validator=validators.gt(0)
-    )  # of each volume in each step, drawn at random
+    pixels: int = field(default=1024, validator=validators.gt(0))  # of each volume in each step, drawn at random
     l2: float = field(default=1e-5, validator=validators.ge(0.0))  # weight penalty
     normalize_steps: int = field(
         default=20, validator=validators.gt(0)

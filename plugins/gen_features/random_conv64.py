@@ -35,9 +35,7 @@ def random_weights(seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     layers = []
     for cin, cout, k in LAYERS:
         bound = (6.0 / ((1.0 + SLOPE**2) * cin * k * k)) ** 0.5
-        layers.append(
-            ((draw(cout, cin, k, k) * bound).astype(np.float32), (draw(cout) * 0.25).astype(np.float32))
-        )
+        layers.append(((draw(cout, cin, k, k) * bound).astype(np.float32), (draw(cout) * 0.25).astype(np.float32)))
     return layers
 
 

@@ -124,9 +124,7 @@ def fundus_reflectance(
     return media_transmittance(nm, age) * (surface + rpe + deep)
 
 
-def choroid_contrast(
-    nm: ArrayLike, melanin: float, gap_cm: float = 0.006, vessel_cm: float = 0.0155
-) -> Array:
+def choroid_contrast(nm: ArrayLike, melanin: float, gap_cm: float = 0.006, vessel_cm: float = 0.0155) -> Array:
     """Contrast 1 - R_vessel / R_gap of a large choroidal vessel (`vessel_cm` of blood more) in the mean fundus."""
     layers = {"surface": 0.002, "rpe": 0.012, "sclera": 0.30}
     gap = fundus_reflectance(nm, 60.0, **layers, choroid_cm=gap_cm, melanin=melanin)

@@ -95,10 +95,7 @@ def fields(eye: Eye, tree: VesselTree, noise_seed: int, size: tuple[int, int], f
     fine = (H * factor, W * factor)
     vessels = {k: rasterize(tree, k, fine, px / factor, factor, r) for k, r in _REFLEX.items()}
     # Nerve fibres cover the vessels on the disc in part; cm.
-    path = {
-        k: v[0] * np.repeat(np.repeat(0.1 * (1 - 0.65 * disc), factor, 0), factor, 1)
-        for k, v in vessels.items()
-    }
+    path = {k: v[0] * np.repeat(np.repeat(0.1 * (1 - 0.65 * disc), factor, 0), factor, 1) for k, v in vessels.items()}
 
     valid = np.hypot(x, y[:, None]) < FIELD * fov_mm / 2
     onh = (disc > 0.5) & valid
@@ -156,19 +153,13 @@ def reflectance(eye: Eye, f: Fields, nm: NDArray[np.float64]) -> Map:
     return R.reshape(len(nm), H, W)
 
 
-def picture(
-    eye: Eye, visit: Visit, f: Fields, nm: NDArray[np.float64], fov_mm: float, noise: float
-) -> Iterator[Map]:
+def picture(eye: Eye, visit: Visit, f: Fields, nm: NDArray[np.float64], fov_mm: float, noise: float) -> Iterator[Map]:
     """Blocks (some D, H, W) of the camera's picture in reflectance, outside the round field 0, never negative."""
     H, W = f.masks["valid"].shape
     y = ((np.arange(H) + 0.5) - H / 2) * f.pixel_mm / (fov_mm / 2)
     x = ((np.arange(W) + 0.5) - W / 2) * f.pixel_mm / (fov_mm / 2)
     r2 = x**2 + y[:, None] ** 2
-    light = (
-        (1 - visit.vignette * np.minimum(r2, 1.0))
-        * (1 + visit.tilt[0] * x)
-        * (1 + visit.tilt[1] * y[:, None])
-    )
+    light = (1 - visit.vignette * np.minimum(r2, 1.0)) * (1 + visit.tilt[0] * x) * (1 + visit.tilt[1] * y[:, None])
     light = (visit.gain * light * f.masks["valid"]).astype(np.float32)
     g = np.random.default_rng(visit.noise_seed)
     shift = np.cumsum(g.normal(0.0, _MOTION_MM / np.sqrt(len(nm)), (len(nm), 2)), 0)

@@ -103,9 +103,7 @@ class Cache:
         return -(-self.shape[2] * self.shape[3] // 8)
 
     def _sound(self, entry: _Entry, i: int) -> bool:
-        return (
-            content_hash(entry.volumes[i]) == entry.hashes[i] and zlib.crc32(entry.bits[i]) == entry.crcs[i]
-        )
+        return content_hash(entry.volumes[i]) == entry.hashes[i] and zlib.crc32(entry.bits[i]) == entry.crcs[i]
 
     def _make(self, progress: Progress | None) -> _Entry:
         """Render everything beside, publish it; what another process published meanwhile is kept."""
@@ -201,11 +199,7 @@ def _render_all(task: _Task, workers: int, progress: Progress | None) -> None:
 
 def _fork_helpers(task: _Task, workers: int) -> list[multiprocessing.process.BaseProcess]:
     """Start workers - 1 processes, each with every `workers`-th volume; none where it does not pay or cannot be."""
-    if (
-        workers < 2
-        or task.volumes.size < _PARALLEL_VOXELS
-        or "fork" not in multiprocessing.get_all_start_methods()
-    ):
+    if workers < 2 or task.volumes.size < _PARALLEL_VOXELS or "fork" not in multiprocessing.get_all_start_methods():
         return []
     helpers = []
     with warnings.catch_warnings():

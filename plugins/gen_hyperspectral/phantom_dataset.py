@@ -68,9 +68,7 @@ def render(
     return x, {name: np.ascontiguousarray(turn(maps.masks[name]))[None] for name in MASKS}
 
 
-def describe(
-    options: RetinaPhantom, subject: int, size: tuple[int, int, int] = DEFAULT_SIZE
-) -> dict[str, Any]:
+def describe(options: RetinaPhantom, subject: int, size: tuple[int, int, int] = DEFAULT_SIZE) -> dict[str, Any]:
     """The true parameters of an eye: those of `Eye` as drawn (mm, before mirroring) and its places in the picture.
 
     Pixels are (row, column) in units of pixels from the upper left corner, after mirroring: `disc_px`, `fovea_px`.
@@ -127,16 +125,12 @@ class PhantomDataset(Dataset):
             if not len(split):
                 continue
             if split.cache is None:
-                notes.append(
-                    f"{name}: larger than cache_gib = {self.options.cache_gib:g}; rendered at each access"
-                )
+                notes.append(f"{name}: larger than cache_gib = {self.options.cache_gib:g}; rendered at each access")
             else:
                 tell = None if progress is None else _teller(progress, name)
                 for digest in split.cache.fill(tell):
                     if hashes.setdefault(digest, name) != name:
-                        raise DataError(
-                            f"retina-phantom: the same volume in splits '{hashes[digest]}' and '{name}'"
-                        )
+                        raise DataError(f"retina-phantom: the same volume in splits '{hashes[digest]}' and '{name}'")
             subjects = sorted({subject_name(s) for s, _ in split.keys})
             splits[name] = {"volumes": len(split), "subjects": subjects}
         notes.append("synthetic eyes of a layered model of the fundus; not patients")

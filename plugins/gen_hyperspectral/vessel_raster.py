@@ -46,9 +46,7 @@ def rasterize(
             d = b[p] - a[p]
             along = px[:, None, :] * d[:, 0, None, None] + py[:, :, None] * d[:, 1, None, None]
             t = np.clip(along / ((d * d).sum(1) + np.float32(1e-9))[:, None, None], 0, 1)
-            q2 = (px[:, None, :] - t * d[:, 0, None, None]) ** 2 + (
-                py[:, :, None] - t * d[:, 1, None, None]
-            ) ** 2
+            q2 = (px[:, None, :] - t * d[:, 0, None, None]) ** 2 + (py[:, :, None] - t * d[:, 1, None, None]) ** 2
             r2 = (R[p] ** 2)[:, None, None]
             ok = (q2 < r2) & ((X >= 0) & (X < W))[:, None, :] & ((Y >= 0) & (Y < H))[:, :, None]
             n, row, col = np.nonzero(ok)

@@ -80,9 +80,7 @@ def grow_tree(generator: np.random.Generator, fovea: Array, scale: float = 1.0) 
     growth = _Growth(generator, np.asarray(fovea, float), scale)
     _trunks(growth)
     trunks = range(len(growth.points))
-    branches = _branches(
-        growth, trunks, count=(6, 9), share=(0.10, 0.34), length=(2.0, 4.8), angle=(0.55, 1.05)
-    )
+    branches = _branches(growth, trunks, count=(6, 9), share=(0.10, 0.34), length=(2.0, 4.8), angle=(0.55, 1.05))
     twigs = _branches(growth, branches, count=(1, 4), share=(0.25, 0.5), length=(0.9, 2.6), angle=(0.5, 0.95))
     _branches(growth, twigs, count=(0, 3), share=(0.3, 0.5), length=(0.5, 1.6), angle=(0.5, 0.9))
     n = [len(r) for r in growth.radii]
@@ -170,9 +168,7 @@ def _meets(path: Array, other: Array) -> NDArray[np.bool_]:
 
 def _side(p: Array, q: Array, s: Array) -> Array:
     """Positive where s lies left of the line from p to q, negative right of it."""
-    return (q[..., 0] - p[..., 0]) * (s[..., 1] - p[..., 1]) - (q[..., 1] - p[..., 1]) * (
-        s[..., 0] - p[..., 0]
-    )
+    return (q[..., 0] - p[..., 0]) * (s[..., 1] - p[..., 1]) - (q[..., 1] - p[..., 1]) * (s[..., 0] - p[..., 0])
 
 
 def _branches(

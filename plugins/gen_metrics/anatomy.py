@@ -144,9 +144,7 @@ class Anatomy(Metric):
             low, high = clopper_pearson(k, len(areas))
             share = k / len(areas)
             how = "95 %, Clopper-Pearson"
-            values.append(
-                Value("one disc, share", share, source, "", low, high, how, floor, len(areas), "higher")
-            )
+            values.append(Value("one disc, share", share, source, "", low, high, how, floor, len(areas), "higher"))
             floor = share if floor is None else floor
             large = [sum(c > o.speck * typical for c in a) for a in areas.values()]
             counts[source] = {str(n): large.count(n) for n in sorted(set(large))}
@@ -163,9 +161,7 @@ class Anatomy(Metric):
             "detail": "Pearson correlation of reconstruction and original minus their local means, inside 'valid'",
             "ring_pixels": self.reach,
             "band": self.band,
-            "wavelength_nm": self.context.spec.wavelength_nm[self.band]
-            if self.context.spec.wavelength_nm
-            else None,
+            "wavelength_nm": self.context.spec.wavelength_nm[self.band] if self.context.spec.wavelength_nm else None,
             "seed": self.seed,
         }
         return Result(values, protocol, {"disc_counts": counts})
@@ -184,9 +180,7 @@ class Anatomy(Metric):
             floor = float(shares["val"].mean()) if "val" in shares and source != "val" else None
             how = "95 %, bootstrap over volumes"
             values.append(
-                Value(
-                    "vessel share of the field", mean, source, "", low, high, how, floor, len(rows), "match"
-                )
+                Value("vessel share of the field", mean, source, "", low, high, how, floor, len(rows), "match")
             )
         for top, bottom in (("synthetic", "reconstruction"), ("reconstruction", "val")):
             if top in shares and bottom in shares and shares[bottom].mean() > 0:
@@ -196,9 +190,7 @@ class Anatomy(Metric):
                 low, high = jackknife_volumes(shares[top], figure)
                 ratio = float(shares[top].mean()) / below
                 how = f"95 %, jackknife over volumes of {top}"
-                values.append(
-                    Value("vessel share, ratio", ratio, top, bottom, low, high, how, None, n, "match")
-                )
+                values.append(Value("vessel share, ratio", ratio, top, bottom, low, high, how, None, n, "match"))
         return values
 
     def _kept(self) -> list[Value]:
@@ -210,9 +202,7 @@ class Anatomy(Metric):
                 low, high = jackknife_volumes(rows, figure)
                 how, n = "95 %, jackknife over volumes", len(rows)
                 name = "vessel contrast kept"
-                values.append(
-                    Value(name, figure(rows), "reconstruction", "val", low, high, how, None, n, "higher")
-                )
+                values.append(Value(name, figure(rows), "reconstruction", "val", low, high, how, None, n, "higher"))
         if self.detail:
             rows = [self.detail[n] for n in sorted(self.detail)]
             low, high = bootstrap_mean(rows, self.seed)

@@ -102,9 +102,7 @@ class Fid(Metric):
                 floor = frechet_rows(train[: max(2, len(rows))], val)
             flag = small_flag({source: len(rows), "validation": len(val)}, val.shape[1])
             interval = "95 %, delete-a-group jackknife over volumes" if low is not None else ""
-            values.append(
-                Value("fid", value, source, "val", low, high, interval, floor, len(rows), "lower", flag)
-            )
+            values.append(Value("fid", value, source, "val", low, high, interval, floor, len(rows), "lower", flag))
             if self.options.extrapolate and len(rows) >= 32 and len(rows) > 2 * val.shape[1]:
                 extra[source] = self._curve(rows, val)
         protocol["dim"] = val.shape[1]

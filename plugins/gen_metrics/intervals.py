@@ -13,9 +13,7 @@ import numpy as np
 Z95 = 1.959963984540054  # two-sided 95 % of the normal distribution
 
 
-def jackknife(
-    leave_out: Sequence[Sequence[float]], value: float, lowest: float | None = 0.0
-) -> tuple[float, float]:
+def jackknife(leave_out: Sequence[Sequence[float]], value: float, lowest: float | None = 0.0) -> tuple[float, float]:
     """A 95 % interval from delete-a-group values, one list a population (their variances add).
 
     leave_out[p][g]: the figure without group g of population p. Returns (low, high) = value -+ 1.96 se,
@@ -31,9 +29,7 @@ def jackknife(
     return (low if lowest is None else max(low, lowest)), value + half
 
 
-def jackknife_volumes(
-    rows: np.ndarray, figure: Callable[[np.ndarray], float], groups: int = 50
-) -> tuple[float, float]:
+def jackknife_volumes(rows: np.ndarray, figure: Callable[[np.ndarray], float], groups: int = 50) -> tuple[float, float]:
     """The interval of figure(rows) where row i holds what volume i contributes (delete-a-group)."""
     n = len(rows)
     folds = np.array_split(np.arange(n), min(groups, n))

@@ -135,9 +135,7 @@ class Memorization(Metric):
 
         def search(table: dict[str, list[Tensor]], k: int) -> tuple[list[str], Tensor, Tensor, Tensor]:
             names = sorted(table)
-            views = [
-                (torch.stack([table[n][v] for n in names]) - mean) / sd for v in range(len(table[names[0]]))
-            ]
+            views = [(torch.stack([table[n][v] for n in names]) - mean) / sd for v in range(len(table[names[0]]))]
             return names, *nearest_of_views(views, base, k, o.distance)
 
         _, val_d, _, _ = search(self.queries["val"], 1)
@@ -167,9 +165,7 @@ class Memorization(Metric):
             k, n = int((d[:, 0] < threshold).sum()), len(d)
             low, high = clopper_pearson(k, n)
             name = f"planted copies found, {kind}"
-            values.append(
-                Value(name, k / n, "train", "train", low, high, "95 %, Clopper-Pearson", None, n, "higher")
-            )
+            values.append(Value(name, k / n, "train", "train", low, high, "95 %, Clopper-Pearson", None, n, "higher"))
             extra["distances"][f"planted, {kind}"] = np.sort(d[:, 0].numpy()).tolist()
         return values
 

@@ -98,9 +98,7 @@ class SpectralKl:
     probability: float = _share(0.95)  # pixels at least this sure are taken
     largest: tuple[str, ...] = ("onh",)  # of these only the largest component counts: an eye has one disc
     rim: float = field(default=0.0, validator=[validators.ge(0.0), validators.lt(1.0)])  # of the half width
-    centre: float = field(
-        default=0.0, validator=[validators.ge(0.0), validators.lt(1.0)]
-    )  # of the half width
+    centre: float = field(default=0.0, validator=[validators.ge(0.0), validators.lt(1.0)])  # of the half width
     ridge: float = _positive(1e-3)  # added to the diagonal of every covariance, in squared units of [-1, 1]
     groups: int = field(default=16, validator=validators.ge(2))  # of volumes, for the jackknife
 

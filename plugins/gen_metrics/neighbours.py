@@ -39,9 +39,7 @@ def nearest(queries: Tensor, base: Tensor, k: int, distance: str = "l1") -> tupl
     return torch.cat(all_d), torch.cat(all_i)
 
 
-def nearest_of_views(
-    views: list[Tensor], base: Tensor, k: int, distance: str
-) -> tuple[Tensor, Tensor, Tensor]:
+def nearest_of_views(views: list[Tensor], base: Tensor, k: int, distance: str) -> tuple[Tensor, Tensor, Tensor]:
     """As `nearest`, each query given in several views (plain, mirrored): a base row counts by its nearest view.
 
     Returns distances (n, k), indices (n, k) and which view (n, k).

@@ -62,9 +62,7 @@ class Psnr(Metric):
         return Result(values, protocol)
 
 
-def mean_value(
-    name: str, table: dict[str, float], seed: int, source: str, against: str, better: str
-) -> Value:
+def mean_value(name: str, table: dict[str, float], seed: int, source: str, against: str, better: str) -> Value:
     """The mean of one figure a volume, with its bootstrap interval; independent of the order of volumes."""
     rows = torch.tensor(sorted(table.values()), dtype=torch.float64)
     low, high = bootstrap_mean(rows.tolist(), seed)

@@ -84,9 +84,7 @@ def _four_maps(x: Tensor, y: Tensor) -> Tensor:
     return maps
 
 
-def ssim_terms(
-    x: Tensor, y: Tensor, data_range: float, window: int, sigma: float, dims: int
-) -> tuple[Tensor, Tensor]:
+def ssim_terms(x: Tensor, y: Tensor, data_range: float, window: int, sigma: float, dims: int) -> tuple[Tensor, Tensor]:
     """Mean SSIM and mean contrast-structure term over positions: (...) without the last `dims` axes."""
     mp, mm, pp, mm2 = blur(_four_maps(x, y), window, sigma, dims)
     c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
@@ -98,9 +96,7 @@ def ssim_terms(
     return (luminance * cs).mean(axes), cs.mean(axes)
 
 
-def ssim(
-    x: Tensor, y: Tensor, data_range: float = 2.0, window: int = 11, sigma: float = 1.5, dims: int = 2
-) -> Tensor:
+def ssim(x: Tensor, y: Tensor, data_range: float = 2.0, window: int = 11, sigma: float = 1.5, dims: int = 2) -> Tensor:
     """Mean SSIM of each leading index; x, y (..., [D,] H, W) of one shape."""
     return ssim_terms(x, y, data_range, window, sigma, dims)[0]
 

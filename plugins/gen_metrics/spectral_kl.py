@@ -162,9 +162,7 @@ class SpectralKl(Metric):
             "rim": o.rim,
             "centre": o.centre,
             "ridge": o.ridge,
-            "found_by": "true masks where a volume has them, else the segmenter"
-            if o.truth
-            else "the segmenter",
+            "found_by": "true masks where a volume has them, else the segmenter" if o.truth else "the segmenter",
             "pixels": pixels,
             "seed": self.seed,
         }

@@ -43,16 +43,10 @@ class Throughput(Metric):
             decode = _number(sample, "decode_seconds")
             if decode is not None and 0 < decode < seconds:
                 rate = volumes / (seconds - decode)
-                values.append(
-                    Value("samples a second, without decoding", rate, "synthetic", n=n, better="higher")
-                )
-                values.append(
-                    Value("decoding, share of sampling", decode / seconds, "synthetic", n=n, better="lower")
-                )
+                values.append(Value("samples a second, without decoding", rate, "synthetic", n=n, better="higher"))
+                values.append(Value("decoding, share of sampling", decode / seconds, "synthetic", n=n, better="lower"))
         for name, table in steps.items():
             spent = _number(table, "seconds")
             if spent is not None:
                 values.append(Value(f"seconds, {name}", spent, better="lower"))
-        return Result(
-            values, {"definition": "volumes of the sample step over its wall-clock seconds"}, timing=True
-        )
+        return Result(values, {"definition": "volumes of the sample step over its wall-clock seconds"}, timing=True)

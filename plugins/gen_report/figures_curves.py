@@ -19,17 +19,13 @@ Curve = list[tuple[int, float]]
 
 def by_stage(events: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, Curve]]]:
     """stage -> value name -> kind ("train", "validation", "epoch") -> (step, value) in order."""
-    found: dict[str, dict[str, dict[str, Curve]]] = defaultdict(
-        lambda: defaultdict(lambda: defaultdict(list))
-    )
+    found: dict[str, dict[str, dict[str, Curve]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for event in events or []:
         if event.get("kind") not in ("train", "validation", "epoch"):
             continue
         for name, value in (event.get("values") or {}).items():
             if isinstance(value, (int, float)) and math.isfinite(value):
-                found[event.get("stage", "")][name][event["kind"]].append(
-                    (event.get("step", 0), float(value))
-                )
+                found[event.get("stage", "")][name][event["kind"]].append((event.get("step", 0), float(value)))
     return found
 
 

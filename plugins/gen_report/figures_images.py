@@ -40,9 +40,7 @@ def panel(got: Gathered, dpi: float) -> Picture | None:
             grey = {"cmap": GREY, "vmin": lo, "vmax": max(hi, lo + 1e-9)}
             x = left + j * (CELL + GAP)
             for i, (_, volume) in enumerate(rows):
-                board.image(
-                    fitted_to(volume[0, d], PANEL_PIXELS), x, top + i * (high + GAP), CELL, high, **grey
-                )
+                board.image(fitted_to(volume[0, d], PANEL_PIXELS), x, top + i * (high + GAP), CELL, high, **grey)
             board.text(x + CELL / 2, top / 2, label, 9.5, fontweight="bold")
             board.text(x + CELL / 2, height - 0.12, f"{lo:.3g} … {hi:.3g}", 8, color=MUTED)
         for i, (name, _) in enumerate(rows):
@@ -85,11 +83,7 @@ def reconstructions(got: Gathered, show: Colours, dpi: float) -> Picture | None:
         return None
     spec = got.spec
     target = 540.0 if spec.wavelength_nm else 0.0
-    middle = (
-        int(np.abs(np.asarray(spec.wavelength_nm) - target).argmin())
-        if spec.wavelength_nm
-        else spec.size[0] // 2
-    )
+    middle = int(np.abs(np.asarray(spec.wavelength_nm) - target).argmin()) if spec.wavelength_nm else spec.size[0] // 2
     label = f"{spec.wavelength_nm[middle]:.0f} nm" if spec.wavelength_nm else f"plane {middle + 1}"
     heads = ["input", "output", f"input, {label}", f"output, {label}", f"|error|, {label}"]
     high, top = CELL * spec.size[1] / spec.size[2], 0.24

@@ -37,9 +37,7 @@ def neighbours(got: Gathered, show: Colours, dpi: float) -> Picture | None:
         board = Board(figure)
         for k, row in enumerate(rows):
             x, y = (k // lines) * block, (k % lines) * (high + top + GAP) + top
-            name = f"sample {row['id'].rpartition('-')[2].lstrip('0') or '0'}" + (
-                " (!)" if row.get("copy") else ""
-            )
+            name = f"sample {row['id'].rpartition('-')[2].lstrip('0') or '0'}" + (" (!)" if row.get("copy") else "")
             how = {"fontweight": "bold", "color": SOURCE_COLOUR["synthetic"]}
             board.text(x + CELL / 2, y - top / 2, name, 8.5, **how)
             board.image(fitted_to(show(got.far_samples[row["id"]]), TILE_PIXELS), x, y, CELL, high)
@@ -72,9 +70,7 @@ def distances(got: Gathered) -> Picture | None:
     if not found:
         return None
     # planted copies lie near 0 and would squeeze what matters: they count for the scale only if they are alone
-    main = np.concatenate(
-        [v for k, v in found.items() if not k.startswith("planted")] or list(found.values())
-    )
+    main = np.concatenate([v for k, v in found.items() if not k.startswith("planted")] or list(found.values()))
     edges = np.linspace(min(main.min(), min(v.min() for v in found.values())), main.max(), 41)
     with drawing(7.0, 3.1) as figure:
         ax = figure.subplots()
@@ -83,9 +79,7 @@ def distances(got: Gathered) -> Picture | None:
             colour = SOURCE_COLOUR.get(name) or next(others, OTHER[0])
             label = f"{SOURCE_NAME.get(name, name)} (N = {len(values)})"
             weights = np.full(len(values), 1 / len(values))
-            ax.hist(
-                values, edges, weights=weights, histtype="stepfilled", alpha=0.18, color=colour, linewidth=0
-            )
+            ax.hist(values, edges, weights=weights, histtype="stepfilled", alpha=0.18, color=colour, linewidth=0)
             ax.hist(values, edges, weights=weights, histtype="step", color=colour, label=label, linewidth=1.3)
         threshold = got.extra("threshold")
         if threshold is not None:
@@ -138,9 +132,7 @@ def over_n(got: Gathered) -> list[Picture]:
             ax.set_xlim(left=0)
             ax.legend()
             uri = as_svg(figure)
-        counts = "; ".join(
-            f"{SOURCE_NAME.get(s, s)} N = {', '.join(map(str, c['n']))}" for s, c in lines.items()
-        )
+        counts = "; ".join(f"{SOURCE_NAME.get(s, s)} N = {', '.join(map(str, c['n']))}" for s, c in lines.items())
         pictures.append(
             Picture(
                 f"{metric} over 1/N",

@@ -24,9 +24,7 @@ class Gathered:
     pairs: list[tuple[str, np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = field(factory=list)
     synthetic: list[tuple[str, np.ndarray, np.ndarray]] = field(factory=list)
     train: dict[str, np.ndarray] = field(factory=dict)  # id -> x, of the neighbours shown
-    far_samples: dict[str, np.ndarray] = field(
-        factory=dict
-    )  # id -> x, of the samples whose neighbours are shown
+    far_samples: dict[str, np.ndarray] = field(factory=dict)  # id -> x, of the samples whose neighbours are shown
 
     @property
     def spec(self) -> Any:

@@ -107,9 +107,7 @@ def pixels_as_png(rgb: np.ndarray) -> str:
     from matplotlib.image import imsave
 
     out = io.BytesIO()
-    imsave(
-        out, np.round(np.clip(rgb, 0, 1) * 255).astype(np.uint8), format="png", metadata={"Software": None}
-    )
+    imsave(out, np.round(np.clip(rgb, 0, 1) * 255).astype(np.uint8), format="png", metadata={"Software": None})
     return _uri("image/png", out.getvalue())
 
 

@@ -14,9 +14,7 @@ class Html:
     show_real: bool = True  # False: neither real volumes nor their reconstructions are pictured
     images: int = positive(36)  # tiles of each image grid
     reconstructions: int = positive(4)  # validation volumes shown as input, output, error
-    neighbours: int = field(
-        default=6, validator=validators.ge(0)
-    )  # samples shown with nearest training volumes
+    neighbours: int = field(default=6, validator=validators.ge(0))  # samples shown with nearest training volumes
     panel_nm: tuple[float, ...] = (900.0, 815.0, 730.0, 640.0, 555.0, 465.0)  # wavelengths of the panel
     rgb_nm: tuple[float, float, float] = (630.0, 540.0, 480.0)  # bands shown as red, green, blue
     dpi: int = field(default=110, validator=[validators.ge(40), validators.le(400)])  # of pictures, at first

@@ -41,9 +41,7 @@ def duration(seconds: float | None) -> str:
 
 def count(n: int) -> str:
     """562700000 -> "562.7 M"."""
-    return next(
-        (f"{n / size:.1f} {unit}" for size, unit in ((10**9, "G"), (10**6, "M")) if n >= size), f"{n:,}"
-    )
+    return next((f"{n / size:.1f} {unit}" for size, unit in ((10**9, "G"), (10**6, "M")) if n >= size), f"{n:,}")
 
 
 def scores(got: Gathered) -> list[dict[str, Any]]:
@@ -59,9 +57,7 @@ def scores(got: Gathered) -> list[dict[str, Any]]:
                     "source": SOURCE_NAME.get(v.get("source", ""), v.get("source", "")),
                     "against": SOURCE_NAME.get(v.get("against", ""), v.get("against", "")),
                     "value": number(v.get("value")),
-                    "interval": ""
-                    if low is None or high is None
-                    else f"{number(low, 3)} … {number(high, 3)}",
+                    "interval": "" if low is None or high is None else f"{number(low, 3)} … {number(high, 3)}",
                     "how": v.get("interval", ""),
                     "floor": "" if v.get("floor") is None else number(v["floor"]),
                     "n": v.get("n") or "",
@@ -190,9 +186,7 @@ def data(got: Gathered) -> dict[str, Any]:
         n = len(subjects) if isinstance(subjects, (list, tuple, dict)) else subjects
         rows.append({"split": name, "volumes": split.get("volumes", ""), "subjects": n})
     if not rows:
-        rows = [
-            {"split": k, "volumes": v, "subjects": ""} for k, v in (prepared.get("volumes") or {}).items()
-        ]
+        rows = [{"split": k, "volumes": v, "subjects": ""} for k, v in (prepared.get("volumes") or {}).items()]
     spec = got.spec
     facts = [("shape (C, D, H, W)", " × ".join(map(str, spec.shape))), ("units", spec.units or "not known")]
     if spec.wavelength_nm:

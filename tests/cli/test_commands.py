@@ -109,9 +109,7 @@ def test_plugins_list_can_be_narrowed(gen):
 
 def test_recipes_list_and_show(gen):
     rows = {r["recipe"]: r for r in json.loads(gen("recipes", "list", "--json").stdout)}
-    assert rows["quickstart"]["about"].startswith("Phantom retinas") and rows["quickstart"]["about"].endswith(
-        "."
-    )
+    assert rows["quickstart"]["about"].startswith("Phantom retinas") and rows["quickstart"]["about"].endswith(".")
     assert gen("recipes", "show", "tiny").stdout == Path(rows["tiny"]["file"]).read_text()
     resolved = gen("recipes", "show", "tiny", "--resolved", "--set", "seed=5").stdout
     assert "seed = 5" in resolved and "[prior.fit]" in resolved
@@ -122,11 +120,7 @@ def test_recipes_validate_tells_every_mistake_of_every_recipe(gen, tmp_path):
     bad = tmp_path / "bad.toml"
     bad.write_text('gen = 1\nbase = "tiny"\n[sample]\nnn = 3\nbatch = 0\n')
     result = gen("recipes", "validate", "tiny", bad)
-    assert (
-        result.exit_code == 2
-        and "tiny.toml: valid" in result.stdout
-        and result.stderr.count("bad.toml:") == 2
-    )
+    assert result.exit_code == 2 and "tiny.toml: valid" in result.stdout and result.stderr.count("bad.toml:") == 2
     rows = json.loads(gen("recipes", "validate", "tiny", bad, "--json").stdout)
     assert [r["valid"] for r in rows] == [True, False] and len(rows[1]["problems"]) == 2
 

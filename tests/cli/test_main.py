@@ -92,7 +92,5 @@ def test_run_has_the_options_of_the_contract(gen):
 def test_json_goes_to_stdout_alone(gen):
     result = gen("plugins", "list", "--json")
     rows = json.loads(result.stdout)
-    assert {"kind": "report", "name": "html"}.items() <= rows[-1].items() or any(
-        r["name"] == "html" for r in rows
-    )
+    assert {"kind": "report", "name": "html"}.items() <= rows[-1].items() or any(r["name"] == "html" for r in rows)
     assert result.stderr == ""

@@ -22,8 +22,7 @@ def test_plain_lines_come_at_most_every_few_seconds(monkeypatch):
     lines = out.getvalue().splitlines()
     assert lines[0] == "fit.codec: starts" and lines[-1] == "fit.codec: done in 25 s"
     assert lines[1:-1] == [
-        f"fit.codec {k}/200  loss 0.5  4 steps/s  {duration((200 - k) / 4)} left"
-        for k in (20, 40, 60, 80, 100)
+        f"fit.codec {k}/200  loss 0.5  4 steps/s  {duration((200 - k) / 4)} left" for k in (20, 40, 60, 80, 100)
     ]
 
 

@@ -95,9 +95,7 @@ def test_a_sampling_loop_equals_the_float64_one(device, pair, exact_float32):
     with torch.no_grad():
         want = sampler.sample(clamped(exact, prior.path, 2.0), prior.path, z.double(), ts, None)
         prior.to(device)
-        got = sampler.sample(
-            clamped(prior.denoise, prior.path, 2.0), prior.path, z.to(device), ts.to(device), None
-        )
+        got = sampler.sample(clamped(prior.denoise, prior.path, 2.0), prior.path, z.to(device), ts.to(device), None)
     assert got.device.type == device and got.dtype == torch.float32
     assert (got.double().cpu() - want).norm() <= 1e-3 * want.norm()
 

@@ -18,16 +18,10 @@ from gen_cli.show import as_json, scores
 def evaluate(
     run: Annotated[Path | None, typer.Option("--run", metavar="DIR", help="Folder of a run.")] = None,
     real: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of real volumes.")] = None,
-    synthetic: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of synthetic volumes.")
-    ] = None,
+    synthetic: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of synthetic volumes.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the scores here as JSON.")] = None,
-    size_: Annotated[
-        str | None, typer.Option("--size", metavar="D,H,W", help="Bring both to this size first.")
-    ] = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="Recipe whose metrics are used; default evaluate_folders.")
-    ] = None,
+    size_: Annotated[str | None, typer.Option("--size", metavar="D,H,W", help="Bring both to this size first.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Recipe whose metrics are used; default evaluate_folders.")] = None,
     set_: Set = None,
     device: Device = None,
     redo: Redo = False,
@@ -39,9 +33,7 @@ def evaluate(
 
     folders = real is not None or synthetic is not None
     if run is not None and (folders or out or size_ or recipe):
-        raise UsageError(
-            "give either --run DIR, or --real DIR --synthetic DIR with --out, --size and --recipe"
-        )
+        raise UsageError("give either --run DIR, or --real DIR --synthetic DIR with --out, --size and --recipe")
     if run is None and (real is None or synthetic is None):
         raise UsageError("give --run DIR, or both --real DIR and --synthetic DIR")
     overrides = tuple(set_ or ())

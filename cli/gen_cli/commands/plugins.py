@@ -9,9 +9,7 @@ import typer
 from gen_cli.arguments import Debug, Json
 from gen_cli.show import as_json, facts, table
 
-app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Installed components and their settings."
-)
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Installed components and their settings.")
 
 
 @app.command("list")
@@ -52,9 +50,7 @@ def show(
 
     registry = Registry.load()
     kind, _, rest = name.partition(".")
-    found = [
-        (k, n) for k, n in registry.components if n == name or (kind in KINDS and (k, n) == (kind, rest))
-    ]
+    found = [(k, n) for k, n in registry.components if n == name or (kind in KINDS and (k, n) == (kind, rest))]
     if not found:
         names = sorted({n for _, n in registry.components})
         raise MissingError(f"no component '{name}'{did_you_mean(name, names)}; see `gen plugins list`")

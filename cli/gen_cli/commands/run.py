@@ -38,9 +38,7 @@ def run(
     ] = False,
     seed: Annotated[int | None, typer.Option(help="Seed of the whole run.")] = None,
     device: Device = None,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Keep libraries from asking any server.")
-    ] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Keep libraries from asking any server.")] = False,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:

@@ -16,9 +16,7 @@ from gen_cli.show import as_json
 
 def sample(
     run: RunDir,
-    n: Annotated[
-        int | None, typer.Option("-n", min=1, help="How many; default: the recipe's number.")
-    ] = None,
+    n: Annotated[int | None, typer.Option("-n", min=1, help="How many; default: the recipe's number.")] = None,
     shard_: Annotated[
         str | None, typer.Option("--shard", metavar="I/N", help="Only the I-th of N shares, e.g. 2/8.")
     ] = None,

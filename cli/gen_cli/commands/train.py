@@ -9,9 +9,7 @@ from gen_cli.commands.run import finish
 from gen_cli.progress import progress_on
 
 
-def train(
-    run: RunDir, set_: Set = None, device: Device = None, json_: Json = False, debug: Debug = False
-) -> None:
+def train(run: RunDir, set_: Set = None, device: Device = None, json_: Json = False, debug: Debug = False) -> None:
     """Fit everything that a run's recipe fits, up to and with the last fit."""
     from gen_core.run import api
 

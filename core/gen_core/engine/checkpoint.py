@@ -140,9 +140,7 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], origin: Path) -> 
     module.load_state_dict(tensors, strict=True)
 
 
-def write_weights(
-    module: Trainable, folder: Path, info: dict[str, Any], header: dict[str, Any] | None = None
-) -> Path:
+def write_weights(module: Trainable, folder: Path, info: dict[str, Any], header: dict[str, Any] | None = None) -> Path:
     """Write the module's weights as a fit's product: weights.safetensors, then weights.json with its SHA-256."""
     path = folder / WEIGHTS
     # one metadata key: several would be stored in random order, and the bytes would differ
@@ -194,9 +192,7 @@ def init_weights(module: nn.Module, folder: Path) -> list[str]:
     missing, strangers, unequal = _compare(module, tensors)
     fitting = {k: v for k, v in tensors.items() if k not in strangers and k not in unequal}
     if not fitting:
-        raise RunError(
-            f"{folder / WEIGHTS}: no weight fits this model; it starts with {_some(list(tensors))}"
-        )
+        raise RunError(f"{folder / WEIGHTS}: no weight fits this model; it starts with {_some(list(tensors))}")
     own = module.state_dict()
     module.load_state_dict({**own, **fitting}, strict=True)
     return (

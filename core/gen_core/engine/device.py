@@ -24,9 +24,7 @@ def resolve_device(name: str = "auto") -> torch.device:
     if kind != "cuda" or (index and not index.isdecimal()):
         raise UsageError(f"device '{name}': expected auto, cpu, cuda or cuda:<number>")
     if not present:
-        why = (
-            "this torch is built without CUDA" if torch.version.cuda is None else "no CUDA device is visible"
-        )
+        why = "this torch is built without CUDA" if torch.version.cuda is None else "no CUDA device is visible"
         raise UsageError(f"device '{name}': {why}; use device = cpu or auto")
     if int(index or 0) >= present:
         raise UsageError(f"device '{name}': there are {present} CUDA devices, numbered from 0")

@@ -137,9 +137,7 @@ class _Fit:
         device: torch.device,
     ) -> None:
         if options.batch % options.accumulate:
-            raise RecipeError(
-                f"fit.batch = {options.batch} is not divisible by fit.accumulate = {options.accumulate}"
-            )
+            raise RecipeError(f"fit.batch = {options.batch} is not divisible by fit.accumulate = {options.accumulate}")
         if not len(source):
             raise RunError(f"{stage}: there is no training volume")
         self.module, self.source, self.options = module, source, options
@@ -186,9 +184,7 @@ class _Fit:
         self.module.train()
         self._settle()
         n = len(self.source)
-        stream = _generator(
-            self.source.stream(order.plan(self.seed, self.done, options.steps, options.batch, n))
-        )
+        stream = _generator(self.source.stream(order.plan(self.seed, self.done, options.steps, options.batch, n)))
         self.rescue = Rescue(self.stop)
         try:
             while (batch := self._next(stream)) is not None:
@@ -379,9 +375,7 @@ class _Fit:
 
     def _fail(self, what: str, ids: list[str]) -> None:
         self._drop_gradients()
-        kept = (
-            f"the checkpoint of step {self.saved} is kept" if self.saved >= 0 else "no checkpoint was due yet"
-        )
+        kept = f"the checkpoint of step {self.saved} is kept" if self.saved >= 0 else "no checkpoint was due yet"
         whose = f"; batch {', '.join(ids)}" if ids else ""
         message = f"{self.stage}, step {self.done + 1}: {what}{whose}; {kept}"
         self._event("failed", message=message)
@@ -443,9 +437,7 @@ class _Fit:
                     with autocast(self.options.precision, self.device):
                         values = self.module.validation_step(batch.to(self.device), step)
                     for name, value in values.items():
-                        sums[name] = sums.get(name, 0.0) + torch.as_tensor(
-                            value
-                        ).detach().double().cpu() * len(batch)
+                        sums[name] = sums.get(name, 0.0) + torch.as_tensor(value).detach().double().cpu() * len(batch)
                     count += len(batch)
             except _Interrupted:
                 self.validated = -1

@@ -79,9 +79,7 @@ class Group:
                 )
             state.setdefault(index[name], {})[quantity] = value
         # load_state_dict knows on which device each quantity has to lie
-        self.optimizer.load_state_dict(
-            {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
-        )
+        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
 
 
 def make_groups(module: Trainable, options: FitOptions) -> dict[str, Group]:

@@ -31,9 +31,7 @@ def starts_epoch(step: int, batch: int, n: int) -> bool:
     return step == 0 or epoch_of(step, batch, n) != epoch_of(step - 1, batch, n)
 
 
-def step_samples(
-    seed: int, step: int, batch: int, n: int, rank: int = 0, world: int = 1
-) -> list[tuple[int, int]]:
+def step_samples(seed: int, step: int, batch: int, n: int, rank: int = 0, world: int = 1) -> list[tuple[int, int]]:
     """The (index, epoch) pairs that `rank` of `world` reads in a step: its share of the `batch` positions."""
     first, last = batch_slice(batch, rank, world)
     pairs = []

@@ -51,9 +51,7 @@ class SplitSource:
 
     def __init__(self, split: Split, workers: int = 0, timeout: float = READ_TIMEOUT) -> None:
         self._split, self._workers, self._timeout = split, workers, timeout
-        self._tasks: queue.SimpleQueue[tuple[Future[Batch], list[tuple[int, int]]] | None] = (
-            queue.SimpleQueue()
-        )
+        self._tasks: queue.SimpleQueue[tuple[Future[Batch], list[tuple[int, int]]] | None] = queue.SimpleQueue()
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(workers)]
         for thread in self._threads:
             thread.start()
@@ -107,8 +105,7 @@ class SplitSource:
             if future.done():  # the reader itself raised a TimeoutError
                 raise RunError(f"reading volumes {volumes} timed out in the reader") from None
             raise RunError(
-                f"a worker did not deliver volumes {volumes} within {self._timeout:g} s; "
-                "is the data's disk reachable?"
+                f"a worker did not deliver volumes {volumes} within {self._timeout:g} s; is the data's disk reachable?"
             ) from None
         except (GenError, MemoryError):
             raise
@@ -133,9 +130,7 @@ class TensorSource:
         device: torch.device | str | None = None,
     ) -> None:
         if z.ndim not in (5, 6):
-            raise UsageError(
-                f"latents are {tuple(z.shape)}, expected (N, c, d, h, w) or (views, N, c, d, h, w)"
-            )
+            raise UsageError(f"latents are {tuple(z.shape)}, expected (N, c, d, h, w) or (views, N, c, d, h, w)")
         z = z if z.ndim == 6 else z.unsqueeze(0)
         self.views, self._n = z.shape[:2]
         device = z.device if device is None else torch.device(device)
@@ -171,9 +166,7 @@ class TensorSource:
             x=self._z.index_select(0, index),
             ids=[self._ids[r % self._n] for r in rows],
             condition={k: v.index_select(0, index) for k, v in self._condition.items()},
-            present={
-                k: torch.ones(len(rows), dtype=torch.bool, device=index.device) for k in self._condition
-            },
+            present={k: torch.ones(len(rows), dtype=torch.bool, device=index.device) for k in self._condition},
         )
 
 

@@ -152,14 +152,8 @@ def test_the_product_is_the_averaged_weights(tiny, tmp_path):
 
 @pytest.mark.parametrize("mode, pick", [("min", min), ("max", max)])
 def test_the_selected_best_is_what_is_left(tiny, tmp_path, mode, pick):
-    module, summary = tiny.run(
-        tmp_path, lr=0.3, warmup=0, ema=0.0, select="l2", select_mode=mode, schedule="constant"
-    )
-    curve = {
-        e["step"]: e["values"]["l2"]
-        for e in read_events(tmp_path / "events.jsonl")
-        if e["kind"] == "validation"
-    }
+    module, summary = tiny.run(tmp_path, lr=0.3, warmup=0, ema=0.0, select="l2", select_mode=mode, schedule="constant")
+    curve = {e["step"]: e["values"]["l2"] for e in read_events(tmp_path / "events.jsonl") if e["kind"] == "validation"}
     assert list(curve) == [4, 8, 12, 16, 20, 23]
     assert summary.best == pick(curve.values()) and curve[summary.best_step] == summary.best
     x = tiny.data() + 0.1
@@ -232,9 +226,7 @@ def test_out_of_memory_gives_the_result_of_smaller_micro_batches(tiny, tmp_path,
     "error",
     [
         MemoryError(),
-        RuntimeError(
-            "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried"
-        ),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried"),
         RuntimeError("CUDA error: out of memory"),
     ],
 )

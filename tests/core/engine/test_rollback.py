@@ -39,9 +39,7 @@ def test_copies_are_made_in_place(tiny):
 def test_shortage_of_memory_is_told_from_other_errors():
     assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert out_of_memory(MemoryError())
-    assert out_of_memory(
-        RuntimeError("[enforce fail at alloc_cpu.cpp] . DefaultCPUAllocator: not enough memory")
-    )
+    assert out_of_memory(RuntimeError("[enforce fail at alloc_cpu.cpp] . DefaultCPUAllocator: not enough memory"))
     assert not out_of_memory(RuntimeError("The size of tensor a (3) must match"))
 
 

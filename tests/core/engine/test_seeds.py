@@ -48,9 +48,7 @@ def test_noise_of_a_sample_does_not_depend_on_its_batch():
 
 
 def test_noise_differs_by_seed_index_and_draw():
-    draws = [
-        seeds.per_sample_noise(s, i, k, (4,)) for s in (0, 1, 2**40) for i in (0, 1, 2**33) for k in (0, 1)
-    ]
+    draws = [seeds.per_sample_noise(s, i, k, (4,)) for s in (0, 1, 2**40) for i in (0, 1, 2**33) for k in (0, 1)]
     assert len({tuple(d.tolist()) for d in draws}) == len(draws)
 
 

@@ -19,9 +19,7 @@ def make_codec():
 
     def make(kind="vqvae", size=(8, 12, 16), channels=1, seed=0, **more):
         options = (
-            Vqgan(**SMALL, losses=QUIET, discriminator=CRITIC)
-            if kind == "vqgan"
-            else Vqvae(**SMALL, losses=QUIET)
+            Vqgan(**SMALL, losses=QUIET, discriminator=CRITIC) if kind == "vqgan" else Vqvae(**SMALL, losses=QUIET)
         )
         options = evolve(options, **more)
         torch.manual_seed(seed)

@@ -144,9 +144,7 @@ def test_space_to_depth_keeps_every_voxel_at_its_place():
 def test_norms_center_each_group_and_take_a_single_value(kind):
     layer = norm(kind, 12, groups=4).train()
     y = layer(5 + 3 * torch.randn(2, 12, 3, 4, 5))
-    groups = {"group": y.view(2, 4, -1), "instance": y.flatten(2), "batch": y.transpose(0, 1).flatten(1)}[
-        kind
-    ]
+    groups = {"group": y.view(2, 4, -1), "instance": y.flatten(2), "batch": y.transpose(0, 1).flatten(1)}[kind]
     assert groups.mean(-1).abs().max() < 1e-4
     assert (groups.std(-1) - 1).abs().max() < 0.02
     assert torch.isfinite(layer(torch.randn(1, 12, 1, 1, 1))).all()

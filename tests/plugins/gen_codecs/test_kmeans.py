@@ -22,9 +22,7 @@ def test_inertia_is_that_of_scikit_learn_from_the_same_start(n, c, k, iterations
     v = blobs(n, c, k, seed=k)
     start = v[torch.randperm(n, generator=torch.Generator().manual_seed(1))[:k]]
     centres, sizes = kmeans(v, start, iterations)
-    peer = KMeans(k, init=start.double().numpy(), n_init=1, max_iter=iterations, tol=0).fit(
-        v.double().numpy()
-    )
+    peer = KMeans(k, init=start.double().numpy(), n_init=1, max_iter=iterations, tol=0).fit(v.double().numpy())
     assert inertia(v, centres) <= 1.001 * peer.inertia_
     assert inertia(v, centres) < 0.99 * inertia(v, start)
     assert sizes.sum() == n
@@ -75,9 +73,7 @@ def test_plus_plus_takes_one_vector_of_each_distant_group():
     groups = 1e4 * torch.eye(7)[torch.arange(140) % 7] + 0.01 * torch.randn(140, 7, generator=g)
     centres = seed_plus_plus(groups, 7, g)
     assert sorted(centres.argmax(1).tolist()) == list(range(7))
-    assert torch.equal(
-        seed_plus_plus(groups, 7, g.manual_seed(5)), seed_plus_plus(groups, 7, g.manual_seed(5))
-    )
+    assert torch.equal(seed_plus_plus(groups, 7, g.manual_seed(5)), seed_plus_plus(groups, 7, g.manual_seed(5)))
 
 
 def test_plus_plus_takes_equal_vectors():

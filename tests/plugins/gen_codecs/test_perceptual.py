@@ -131,9 +131,7 @@ def test_a_file_that_holds_something_else_is_refused(weights, tmp_path, change, 
 
 
 def test_a_codec_adds_the_perceptual_loss_of_its_file(file, make_codec, volumes, monkeypatch):
-    monkeypatch.setattr(
-        "gen_codecs.vq_codec.load_lpips", lambda path, sha256: load_lpips(path, sha256, SMALL)
-    )
+    monkeypatch.setattr("gen_codecs.vq_codec.load_lpips", lambda path, sha256: load_lpips(path, sha256, SMALL))
     found = []
     for weight in (0.0, 1.0, 3.0):
         losses = LossOptions(lpips=weight, lpips_weights=str(file))

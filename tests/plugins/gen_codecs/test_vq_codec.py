@@ -90,9 +90,7 @@ def test_vqgan_keeps_the_contract(make_codec, volumes, stride, size, channels, n
     check_trainable(codec, Batch(x[:1]))  # one volume at a time
 
 
-@pytest.mark.parametrize(
-    "more", [{"latent_scaling": "per-channel"}, {"requantize": False}, {"norm": "batch"}]
-)
+@pytest.mark.parametrize("more", [{"latent_scaling": "per-channel"}, {"requantize": False}, {"norm": "batch"}])
 def test_settings_keep_the_contract(make_codec, volumes, more):
     codec = make_codec("vqgan", **more)
     settle(codec, volumes())
@@ -102,9 +100,7 @@ def test_settings_keep_the_contract(make_codec, volumes, more):
 def test_the_builders_give_the_codec_of_their_options():
     context = CodecContext(VolumeSpec((8, 16, 24)))
     vae = build_vqvae(Vqvae(width=4, codes=16, codebook=TABLE), context)
-    gan = build_vqgan(
-        Vqgan(width=4, codes=16, codebook=TABLE, discriminator=DiscriminatorOptions(width=4)), context
-    )
+    gan = build_vqgan(Vqgan(width=4, codes=16, codebook=TABLE, discriminator=DiscriminatorOptions(width=4)), context)
     assert list(vae.groups()) == ["generator"] and list(gan.groups()) == ["generator", "discriminator"]
     assert vae.ema_groups() == gan.ema_groups() == ("generator",)
     assert gan.latent.bounds == (-1.0, 1.0) and gan.latent.tokens == 16
@@ -410,12 +406,8 @@ class StopAfter(StopFlag):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_a_stopped_and_resumed_fit_ends_with_the_same_codebook_and_weights(
-    make_codec, volumes, tmp_path, precision
-):
-    options = FitOptions(
-        steps=9, batch=4, accumulate=2, lr=1e-2, ema=0.9, checkpoint_every=2, precision=precision
-    )
+def test_a_stopped_and_resumed_fit_ends_with_the_same_codebook_and_weights(make_codec, volumes, tmp_path, precision):
+    options = FitOptions(steps=9, batch=4, accumulate=2, lr=1e-2, ema=0.9, checkpoint_every=2, precision=precision)
     source = Volumes(volumes(10))
 
     def run(folder, stop=None):

@@ -43,9 +43,7 @@ def test_samplers_keep_the_contract_on_discrete_and_continuous_paths(name, sched
 @pytest.mark.parametrize("predict", ["eps", "x0", "v"])
 def test_the_prior_keeps_the_contract(predict):
     torch.manual_seed(0)
-    options = evolve(
-        Ddpm3d(base=8, multipliers=(1, 2), heads=2, head_dim=4), predict=predict, min_snr_gamma=5.0
-    )
+    options = evolve(Ddpm3d(base=8, multipliers=(1, 2), heads=2, head_dim=4), predict=predict, min_snr_gamma=5.0)
     prior = build(options, PriorContext(shape=SHAPE))
     assert prior.shape == SHAPE
     check_prior(prior)

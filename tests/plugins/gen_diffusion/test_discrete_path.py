@@ -30,9 +30,7 @@ def test_knots_are_the_cumulative_product_of_the_betas():
 
 def test_the_path_preserves_variance_between_knots(path):
     t = torch.rand(200, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(
-        path.alpha(t) ** 2 + path.sigma(t) ** 2, torch.ones_like(t), rtol=1e-12, atol=0
-    )
+    torch.testing.assert_close(path.alpha(t) ** 2 + path.sigma(t) ** 2, torch.ones_like(t), rtol=1e-12, atol=0)
     middle = torch.tensor([14.5 / 30], dtype=torch.float64)
     ends = path.alpha(torch.tensor([14 / 30, 15 / 30], dtype=torch.float64))
     torch.testing.assert_close(path.alpha(middle)[0], ends.prod().sqrt())  # ln alpha is linear between them
@@ -44,9 +42,7 @@ def test_drift_and_diffusion_are_the_derivatives_of_the_path(path):
     f = (path.alpha(t + h).log() - path.alpha(t - h).log()) / (2 * h)
     torch.testing.assert_close(path.drift(t), f, rtol=1e-6, atol=1e-6)
     d_sigma2 = (path.sigma(t + h) ** 2 - path.sigma(t - h) ** 2) / (2 * h)
-    torch.testing.assert_close(
-        path.diffusion2(t), d_sigma2 - 2 * f * path.sigma(t) ** 2, rtol=1e-5, atol=1e-5
-    )
+    torch.testing.assert_close(path.diffusion2(t), d_sigma2 - 2 * f * path.sigma(t) ** 2, rtol=1e-5, atol=1e-5)
 
 
 def test_log_snr_falls_and_its_inverse_returns_the_time(path):

@@ -77,9 +77,7 @@ def test_deterministic_samplers_converge_at_their_order(name, order):
     # Stop at t = 1/8: the jump to sigma = 0 is first order for any solver of lambda.
     end = torch.tensor([1 / 8], dtype=torch.float64)
     alpha, sigma = path.alpha(end), path.sigma(end)
-    truth = (
-        alpha * mean + (alpha**2 * sd**2 + sigma**2).sqrt() * (ode_solution(path, z, mean, sd) - mean) / sd
-    )
+    truth = alpha * mean + (alpha**2 * sd**2 + sigma**2).sqrt() * (ode_solution(path, z, mean, sd) - mean) / sd
     errors = []
     for n in (28, 56, 112, 224):
         ts = path.grid(n * 8 // 7)[: n + 1]

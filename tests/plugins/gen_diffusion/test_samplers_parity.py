@@ -97,9 +97,7 @@ def test_ddim_equals_diffusers(schedule, eta, wave, denoise_of, monkeypatch):
         len(b), trained_betas=b, clip_sample=False, set_alpha_to_one=True, timestep_spacing="trailing"
     )
     a = theirs(scheduler, steps, z, noises, network, monkeypatch, peer, eta=eta)
-    compare(
-        ours(build_ddim(Ddim(eta=eta), None), DiscretePath(b), steps, z, noises, network, denoise_of), a, 1e-4
-    )
+    compare(ours(build_ddim(Ddim(eta=eta), None), DiscretePath(b), steps, z, noises, network, denoise_of), a, 1e-4)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the peer, under a new numpy

@@ -43,9 +43,7 @@ def test_the_published_weight_counts_are_met_on_the_meta_device(base, millions):
 @pytest.mark.parametrize("shape", [(3, 2, 8, 12), (3, 1, 12, 4), (2, 5, 4, 8)])
 def test_outputs_and_gradients_equal_the_plain_formulation(textbook, attention, shape):
     ours = small(shape, attention=attention, position_embedding="learned")
-    theirs = textbook.PlainUnet(shape, evolve(TINY, attention=attention, position_embedding="learned")).take(
-        ours
-    )
+    theirs = textbook.PlainUnet(shape, evolve(TINY, attention=attention, position_embedding="learned")).take(ours)
     theirs = theirs.double()
     z, k = torch.randn(3, *shape), torch.tensor([1.0, 40.0, 300.0])
     a, b = ours(z, k), theirs(z.double(), k.double())
@@ -90,9 +88,7 @@ def test_the_samples_of_a_batch_do_not_see_each_other():
     network, z, k = small((3, 2, 6, 5)), torch.randn(4, 3, 2, 6, 5), torch.tensor([1.0, 9.0, 50.0, 300.0])
     together = network(z, k)
     for i in range(4):
-        torch.testing.assert_close(
-            together[i : i + 1], network(z[i : i + 1], k[i : i + 1]), rtol=1e-4, atol=1e-5
-        )
+        torch.testing.assert_close(together[i : i + 1], network(z[i : i + 1], k[i : i + 1]), rtol=1e-4, atol=1e-5)
 
 
 def test_checkpointed_activations_give_the_same_gradients():

@@ -62,9 +62,7 @@ def test_nothing_is_trained(network):
 
 def blur(x, amount):
     for _ in range(amount):
-        x = torch.nn.functional.avg_pool2d(x.flatten(0, 1), 3, 1, 1, count_include_pad=False).unflatten(
-            0, x.shape[:2]
-        )
+        x = torch.nn.functional.avg_pool2d(x.flatten(0, 1), 3, 1, 1, count_include_pad=False).unflatten(0, x.shape[:2])
     return x
 
 

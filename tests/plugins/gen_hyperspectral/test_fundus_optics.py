@@ -59,9 +59,7 @@ def test_artery_and_vein_absorb_alike_at_the_isosbestic_points(between, crossing
 @pytest.mark.parametrize(("nm", "alone", "wider"), [(550, 1.08, 1.40), (610, 2.57, 3.35), (900, 0.88, 1.14)])
 def test_veins_are_denser_than_arteries_by_the_published_ratio(nm, alone, wider):
     vein, artery = optics.VEIN_SATURATION, optics.ARTERY_SATURATION
-    assert optics.blood_absorption(nm, vein) / optics.blood_absorption(nm, artery) == pytest.approx(
-        alone, abs=0.005
-    )
+    assert optics.blood_absorption(nm, vein) / optics.blood_absorption(nm, artery) == pytest.approx(alone, abs=0.005)
     ratio = optics.vessel_density(nm, 1.3 * 0.012, vein) / optics.vessel_density(nm, 0.012, artery)
     assert ratio == pytest.approx(wider, abs=0.006)
 

@@ -63,9 +63,7 @@ def test_a_volume_is_a_pure_function_of_seed_and_subject(make):
         f"x, m = render(RetinaPhantom(), {SIZE}, default_wavelengths({SIZE[0]}), 1);"
         "print(hashlib.sha256(x.tobytes() + m['vein'].tobytes()).hexdigest())"
     )
-    out = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     x, m = render(options, SIZE, nm, 1)
     assert out == hashlib.sha256(x.tobytes() + m["vein"].tobytes()).hexdigest()
 

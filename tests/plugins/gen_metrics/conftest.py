@@ -66,9 +66,7 @@ def make_volumes(n: int, seed: int) -> tuple[torch.Tensor, dict[str, torch.Tenso
     volumes, masks = [], {"vein": [], "artery": [], "onh": [], "valid": []}
     for _ in range(n):
         level = 0.2 * torch.randn(D, 1, 1, generator=g)
-        field = torch.nn.functional.interpolate(
-            torch.randn(1, 1, 4, 5, generator=g), (H, W), mode="bilinear"
-        )[0, 0]
+        field = torch.nn.functional.interpolate(torch.randn(1, 1, 4, 5, generator=g), (H, W), mode="bilinear")[0, 0]
         v = (0.1 + level + 0.1 * field + 0.03 * torch.randn(D, H, W, generator=g)).clamp(-0.4, 0.45)
         cy = 6 + int(torch.randint(0, 8, (), generator=g))
         cx = 6 + int(torch.randint(0, 10, (), generator=g))
@@ -156,9 +154,7 @@ def one():
     """one(result, name, source, against=None): the single value of that name."""
 
     def find(result, name: str, source: str, against: str | None = None):
-        hits = [
-            v for v in result.values if v.name == name and v.source == source and against in (None, v.against)
-        ]
+        hits = [v for v in result.values if v.name == name and v.source == source and against in (None, v.against)]
         assert len(hits) == 1, f"{name}/{source}: {len(hits)} values"
         return hits[0]
 

@@ -57,9 +57,7 @@ def test_vessel_share_counts_vessel_pixels_of_the_field(context, world, feed, on
     got = one(result, "vessel share of the field", "synthetic")
     below = one(result, "vessel share of the field", "reconstruction").value
     assert got.value == pytest.approx(want, rel=1e-6) and got.better == "match"
-    assert one(result, "vessel share, ratio", "synthetic", "reconstruction").value == pytest.approx(
-        want / below
-    )
+    assert one(result, "vessel share, ratio", "synthetic", "reconstruction").value == pytest.approx(want / below)
 
 
 def test_contrast_kept_falls_with_blur_and_is_one_for_copies(context, batches, one):

@@ -58,9 +58,7 @@ def test_fewer_rows_than_features_gives_the_distance_of_the_full_covariances(n, 
 def test_enough_rows_take_the_covariance_route():
     g = torch.Generator().manual_seed(6)
     a, b = torch.randn(50, 7, generator=g), torch.randn(60, 7, generator=g) + 1
-    exact = frechet_gaussians(
-        a.double().mean(0), torch.cov(a.double().T), b.double().mean(0), torch.cov(b.double().T)
-    )
+    exact = frechet_gaussians(a.double().mean(0), torch.cov(a.double().T), b.double().mean(0), torch.cov(b.double().T))
     assert frechet_rows(a, b) == pytest.approx(exact, rel=1e-9)
 
 

@@ -33,8 +33,7 @@ def test_value_is_the_distance_of_the_pooled_features(context, world, feed, one)
     for source in ("val", "synthetic"):
         x, _, _, prefix = world[source]
         images = [
-            x[i, 0][torch.from_numpy(band_triplets(5, 11, context.seed, f"{prefix}{i:03d}"))]
-            for i in range(len(x))
+            x[i, 0][torch.from_numpy(band_triplets(5, 11, context.seed, f"{prefix}{i:03d}"))] for i in range(len(x))
         ]
         rows = context.features("colours").features(torch.cat(images)).double()
         pooled[source] = rows.mean(0), torch.cov(rows.T)

@@ -88,7 +88,5 @@ def test_p_values_are_exact_and_wider_when_the_threshold_is_estimated():
             binomtest(k, n, 0.01, alternative="greater").pvalue, abs=1e-12
         )
     assert tail_with_estimated_quantile(5, 128, 128, 0.01) > binomial_tail(5, 128, 0.01)
-    assert tail_with_estimated_quantile(5, 128, 10**7, 0.01) == pytest.approx(
-        binomial_tail(5, 128, 0.01), rel=1e-3
-    )
+    assert tail_with_estimated_quantile(5, 128, 10**7, 0.01) == pytest.approx(binomial_tail(5, 128, 0.01), rel=1e-3)
     assert tail_with_estimated_quantile(0, 128, 128, 0.01) == 1.0

@@ -72,9 +72,7 @@ def test_results_are_json_without_nan_and_computing_twice_changes_nothing(name, 
     metric = feed(build(name))
     result = metric.compute()
     assert result.values and result.protocol["definition" if "definition" in result.protocol else "disc"]
-    assert json.dumps(result.to_json(), allow_nan=False) == json.dumps(
-        metric.compute().to_json(), allow_nan=False
-    )
+    assert json.dumps(result.to_json(), allow_nan=False) == json.dumps(metric.compute().to_json(), allow_nan=False)
     assert set(metric.sources) <= set(SOURCES)
     for v in result.values:
         assert v.low is None or v.low <= v.value <= v.high, v

@@ -24,9 +24,7 @@ def test_psnr_is_the_mean_of_decibels_and_inside_looks_only_at_valid_voxels(cont
     db = lambda mse: 10 * math.log10(4 / mse)
     mixed = (3 * 1e-4 + 4 * 0.01) / 7
     assert one(result, "psnr", "reconstruction").value == pytest.approx((db(mixed) + db(0.04)) / 2, abs=1e-4)
-    assert one(result, "psnr inside", "reconstruction").value == pytest.approx(
-        (db(1e-4) + db(0.04)) / 2, abs=1e-4
-    )
+    assert one(result, "psnr inside", "reconstruction").value == pytest.approx((db(1e-4) + db(0.04)) / 2, abs=1e-4)
     assert "only 2 volumes" in one(result, "psnr", "reconstruction").flag
 
 

@@ -59,9 +59,7 @@ class Grey:
 
 def test_an_image_network_averages_slices_and_keeps_three_channels():
     grey, colour = torch.randn(2, 1, 6, 4, 5), torch.randn(2, 3, 6, 4, 5)
-    assert torch.allclose(
-        volume_features(Grey(), grey), grey.mean((1, 2, 3, 4)).double()[:, None].expand(-1, 3)
-    )
+    assert torch.allclose(volume_features(Grey(), grey), grey.mean((1, 2, 3, 4)).double()[:, None].expand(-1, 3))
     assert torch.allclose(volume_features(Grey(), colour), colour.mean((2, 3, 4)).double(), atol=1e-6)
 
 

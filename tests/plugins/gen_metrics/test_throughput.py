@@ -16,9 +16,7 @@ def test_rates_come_from_the_sample_step_and_go_to_the_cost(context, one):
     assert one(result, "seconds, prepare", "").value == 2.0
 
 
-@pytest.mark.parametrize(
-    "cost", [{}, {"sample": {}}, {"sample": {"seconds": 0.0, "volumes": 3}}, {"note": "text"}]
-)
+@pytest.mark.parametrize("cost", [{}, {"sample": {}}, {"sample": {"seconds": 0.0, "volumes": 3}}, {"note": "text"}])
 def test_a_run_without_samples_has_no_rate(cost):
     names = [v.name for v in Throughput(Options(), SimpleNamespace(cost=cost)).compute().values]
     assert "samples a second" not in names

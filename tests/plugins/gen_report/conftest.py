@@ -42,9 +42,7 @@ class FakeRun:
     volumes: int = 40
 
     def _volume(self, seed: int, soft: float = 0.0) -> np.ndarray:
-        return np.concatenate(
-            [eye(seed + 1000 * c, self.spec.size, soft) for c in range(len(self.spec.channels))]
-        )
+        return np.concatenate([eye(seed + 1000 * c, self.spec.size, soft) for c in range(len(self.spec.channels))])
 
     def real(self, split: str, n: int) -> list[Sample]:
         first = 0 if split == "train" else 500
@@ -77,19 +75,13 @@ def fill(run: FakeRun) -> FakeRun:
     for stage, names in (("fit.codec", ("loss", "perplexity")), ("fit.prior", ("loss",))):
         for step in range(50, 2001, 50):
             values = {n: float(3 * np.exp(-step / 300) + 0.05 + 0.02 * rng.random()) for n in names}
-            run.events.append(
-                {"kind": "train", "stage": stage, "step": step, "values": {**values, "lr": 1e-3}}
-            )
+            run.events.append({"kind": "train", "stage": stage, "step": step, "values": {**values, "lr": 1e-3}})
             if step % 500 == 0:
-                run.events.append(
-                    {"kind": "validation", "stage": stage, "step": step, "values": {"loss": 0.2}}
-                )
+                run.events.append({"kind": "validation", "stage": stage, "step": step, "values": {"loss": 0.2}})
     run.events.append({"kind": "epoch", "stage": "fit.codec", "step": 128, "values": {"codes_reset": None}})
     mean = np.linspace(-0.4, 0.5, d * len(run.spec.channels))
     bent = lambda k: {"mean": (mean + k).tolist(), "sd": (0.1 + 0 * mean).tolist(), "pixels": 4321}
-    structures = {
-        s: {"val": bent(0), "reconstruction": bent(0.02), "synthetic": bent(0.05)} for s in ("vessel", "onh")
-    }
+    structures = {s: {"val": bent(0), "reconstruction": bent(0.02), "synthetic": bent(0.05)} for s in ("vessel", "onh")}
     near = [
         {
             "id": f"sample-{k:06d}",

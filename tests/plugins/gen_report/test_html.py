@@ -174,9 +174,7 @@ def test_wrong_values_in_a_score_do_not_end_the_report(make_run, tmp_path):
         "extra": {"signatures": {}},
     }
     run.metrics["results"]["none"] = {"values": []}
-    run.events.append(
-        {"kind": "train", "stage": "fit.codec", "step": 3, "values": {"loss": None, "name": "x"}}
-    )
+    run.events.append({"kind": "train", "stage": "fit.codec", "step": 3, "values": {"loss": None, "name": "x"}})
     text, _ = written(run, tmp_path)
     assert "odd" in text and "no score: see its protocol" in text
 

@@ -82,10 +82,7 @@ def test_spectra_come_back_to_physical_units(make_run):
 
 
 def test_curves_leave_out_what_is_no_number_and_thin_by_means():
-    events = [
-        {"kind": "train", "stage": "s", "step": k, "values": {"loss": float(k), "bad": None}}
-        for k in range(10)
-    ]
+    events = [{"kind": "train", "stage": "s", "step": k, "values": {"loss": float(k), "bad": None}} for k in range(10)]
     events += [{"kind": "checkpoint", "stage": "s", "step": 9}]
     found = by_stage(events)
     assert list(found) == ["s"] and list(found["s"]) == ["loss"]
