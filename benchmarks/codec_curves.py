@@ -11,9 +11,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from gen_core.engine.events import read_events
 from gen_core.run.api import RunRequest, run
-from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "runs" / "codec-curves"

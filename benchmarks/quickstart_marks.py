@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
+
 from gen_core.batch import Batch
 from gen_core.engine.stop import StopFlag
 from gen_core.run.api import Silent, open_run
 from gen_core.run.context import RunContext
 from gen_core.run.evaluation import EvaluationContext
 from gen_core.run.folder import read_json
-from safetensors.torch import load_file
 
 
 def value(metrics: dict[str, Any], metric: str, name: str, source: str, against: str = "", key: str = "value") -> Any:

@@ -23,9 +23,10 @@ from pathlib import Path
 
 import numpy as np
 from attrs import frozen
+from numpy.typing import NDArray
+
 from gen_core.atomic import SUFFIX, publish_folder
 from gen_core.volume import content_hash
-from numpy.typing import NDArray
 
 Volume = tuple[NDArray[np.float32], dict[str, NDArray[np.bool_]]]
 Progress = Callable[[int, int], None]

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 from attrs import asdict, evolve
+from numpy.typing import NDArray
+
 from gen_core.dataset import Dataset, DatasetContext, Split, view_generator
 from gen_core.errors import DataError, RecipeError
 from gen_core.volume import Sample, Scale, VolumeSpec, content_hash
-from numpy.typing import NDArray
-
 from gen_hyperspectral import fundus_optics as optics
 from gen_hyperspectral.fundus_render import MASKS, fields, picture, pixel_mm
 from gen_hyperspectral.phantom_cache import Cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from gen_core.recipe import Recipe, load_recipe
 from gen_core.registry import Registry
 from gen_core.run.api import RunRequest, plan

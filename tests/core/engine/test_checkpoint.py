@@ -8,10 +8,11 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file
+
 from gen_core import atomic
 from gen_core.engine import checkpoint as ckpt
 from gen_core.errors import MissingError, RunError
-from safetensors.torch import load_file
 
 TENSORS = {
     "weights": {"w": torch.arange(6.0).reshape(2, 3), "n": torch.tensor(3)},

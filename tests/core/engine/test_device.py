@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from gen_core.engine.device import describe_device, peak_memory, resolve_device
 from gen_core.errors import UsageError
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from gen_core.engine.ema import Ema
 from gen_core.errors import RunError
 

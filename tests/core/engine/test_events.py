@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+
 from gen_core.engine.events import EventLog, read_events
 from gen_core.errors import RunError
 

@@ -10,6 +10,8 @@ import time
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from gen_core import atomic
 from gen_core.dataset import Split
 from gen_core.engine import checkpoint as ckpt
@@ -21,7 +23,6 @@ from gen_core.errors import RecipeError, RunError
 from gen_core.options import FitOptions
 from gen_core.trainable import GroupLoss, Trainable
 from gen_core.volume import Sample
-from torch import nn
 
 
 class Line(Trainable):

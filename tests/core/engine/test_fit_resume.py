@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from gen_core.engine import checkpoint as ckpt
 from gen_core.engine.events import read_events
 from gen_core.engine.stop import StopFlag

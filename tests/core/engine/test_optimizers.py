@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+
 from gen_core.engine.optimizers import lr_factor, make_groups
 from gen_core.errors import RecipeError, RunError
 from gen_core.options import FitOptions

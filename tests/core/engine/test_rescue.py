@@ -10,6 +10,7 @@ import time
 
 import pytest
 import torch
+
 from gen_core.engine import checkpoint as ckpt
 from gen_core.engine import fit as fit_module
 from gen_core.engine.rescue import Rescue

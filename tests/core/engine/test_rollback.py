@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from gen_core.engine.rollback import Rollback, out_of_memory
 
 

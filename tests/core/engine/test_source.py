@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 import torch
+
 from gen_core.dataset import Split
 from gen_core.engine import order
 from gen_core.engine.source import SplitSource, TensorSource, split_batches

@@ -7,6 +7,7 @@ import signal
 import threading
 
 import pytest
+
 from gen_core.engine.stop import SIGNALS, StopFlag
 
 

@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 
 import torch
+from torch import nn
+
 from gen_core.batch import Batch
 from gen_core.engine.events import EventLog
 from gen_core.engine.fit import fit
@@ -21,7 +23,6 @@ from gen_core.engine.stop import StopFlag
 from gen_core.errors import Stopped
 from gen_core.options import FitOptions
 from gen_core.trainable import GroupLoss, Step, Trainable
-from torch import nn
 
 SHAPE = (7, 2, 3, 4, 5)  # N c d h w
 

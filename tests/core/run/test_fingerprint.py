@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from gen_core.run.fingerprint import canonical, depends, differences, fingerprint
 
 

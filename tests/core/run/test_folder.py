@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from gen_core import atomic
 from gen_core.errors import RunError
 from gen_core.run.folder import RunFolder, find_equal, verify_step

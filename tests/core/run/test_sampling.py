@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from gen_core.errors import RunError, UsageError
 from gen_core.options import SampleOptions
 from gen_core.prior import DiffusionPrior

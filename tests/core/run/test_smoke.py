@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from attrs import Factory, field, frozen
+
 from gen_core.options import FitOptions
 from gen_core.run.smoke import smoke_options
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from gen_hyperspectral import fundus_optics as optics
 
 MEAN = {"age": 60.0, "surface": 0.002, "rpe": 0.012, "sclera": 0.30, "choroid_cm": 0.006}

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import label
+
 from gen_hyperspectral import fundus_optics as optics
 from gen_hyperspectral.fundus_render import FIELD, fields, picture, reflectance
 from gen_hyperspectral.phantom_eye import draw_eye, draw_vessels, draw_visit
-from scipy.ndimage import label
 
 FOV = 11.5
 BANDS = np.array([480.0, 540.0, 570.0, 640.0, 800.0])

@@ -6,6 +6,7 @@ import socket
 
 import numpy as np
 import pytest
+
 from gen_core.atomic import SUFFIX
 from gen_core.volume import content_hash
 from gen_hyperspectral import phantom_cache

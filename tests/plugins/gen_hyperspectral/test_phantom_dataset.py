@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from gen_core.dataset import DatasetContext
 from gen_core.errors import DataError, RecipeError
 from gen_core.options import SplitOptions, VolumeOptions

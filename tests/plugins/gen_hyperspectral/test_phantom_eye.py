@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from gen_hyperspectral.phantom_eye import draw_eye, draw_vessels, draw_visit
 
 EYES = [draw_eye(3, s) for s in range(200)]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from gen_hyperspectral.vessel_raster import rasterize
 from gen_hyperspectral.vessel_tree import ARTERY, VEIN, VesselTree
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from gen_hyperspectral.vessel_tree import ARTERY, VEIN, crossings, grow_tree
 
 FOVEA = np.array([4.5, 0.0])
