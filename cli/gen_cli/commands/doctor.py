@@ -17,7 +17,6 @@ NEEDED = (
     "numpy",
     "scipy",
     "safetensors",
-    "einops",
     "matplotlib",
     "jinja2",
     "attrs",
