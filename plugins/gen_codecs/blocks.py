@@ -31,16 +31,17 @@ def factor_stride(stride: Axes, levels: int = 0) -> list[Axes]:
 
 
 def _half_is_right(
-    channels: int, kernel: Sequence[int], stride: Sequence[int], size: Sequence[int], out: Sequence[int]
+    channels: tuple[int, int], kernel: Sequence[int], stride: Sequence[int], size: Sequence[int], out: Sequence[int]
 ) -> bool:
     """Whether torch's CPU 3-D convolution can be trusted in bf16 with this shape.
 
     Measured with torch 2.13 (oneDNN), one and two threads, against float32: where the kernel is larger than the input,
     or the input has 512 channels and more, the weight gradient can be garbage or NaN; where the output is one column
-    wide, or a wide kernel takes strides of 4, the output is.
+    wide, or a wide kernel takes strides of 4, the output is. With 8 channels and less, backward at 336 x 336 and more
+    ends the process (segmentation fault), and bf16 gains nothing there.
     """
     fits = all(k <= n for k, n in zip(kernel, size))
-    return fits and channels <= 256 and min(size[-1], out[-1]) > 1 and max(stride) <= 2
+    return fits and min(channels) >= 16 and channels[0] <= 256 and min(size[-1], out[-1]) > 1 and max(stride) <= 2
 
 
 class Conv3d(nn.Conv3d):
@@ -70,7 +71,7 @@ class Conv3d(nn.Conv3d):
         if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             kernel, size = self.kernel_size, [n + 2 * p for n, p in zip(x.shape[2:], around)]
             out = [(n + 2 * p - k) // s + 1 for n, p, k, s in zip(size, self.padding, kernel, self.stride)]
-            right = _half_is_right(self.in_channels, kernel, self.stride, size, out)
+            right = _half_is_right((self.in_channels, self.out_channels), kernel, self.stride, size, out)
             # converted first: autocast pads in float32, which copies twice as much and converts after it
             x = x.to(torch.get_autocast_dtype("cpu") if right else torch.float32)
             with torch.autocast("cpu", enabled=False):
@@ -120,7 +121,7 @@ class UpConv3d(nn.ConvTranspose3d):
             kernel, size = weight.shape[2:], x.shape[2:]
             out = [(n - 1) * s - 2 * p + k for n, p, k, s in zip(size, padding, kernel, self.stride)]
             # the gradient is a convolution of `out`
-            if not _half_is_right(self.in_channels, kernel, self.stride, out, size):
+            if not _half_is_right((self.in_channels, self.out_channels), kernel, self.stride, out, size):
                 with torch.autocast("cpu", enabled=False):
                     return F.conv_transpose3d(x.float(), weight, self.bias, self.stride, padding)
         return F.conv_transpose3d(x, weight, self.bias, self.stride, padding)
