@@ -30,12 +30,16 @@ def smoke_options(options: Any) -> Any:
 
 
 def smoke_fit(fit: FitOptions) -> FitOptions:
-    """Two updates of at most two volumes; everything else as it is."""
+    """Two updates of at most two volumes in float32; everything else as it is.
+
+    float32, because bf16 gradients of the CPU's narrow layers at full size take minutes each, or end the process.
+    """
     return attrs.evolve(
         fit,
         steps=UPDATES,
         batch=min(fit.batch, VOLUMES),
         accumulate=1,
+        precision="float32",
         warmup=0,
         ema_start=0,
         ema_every=1,
@@ -55,8 +59,8 @@ def smoke_recipe(recipe: Any) -> Any:
     return attrs.evolve(
         recipe,
         run=attrs.evolve(recipe.run, name=f"{recipe.run.name}-smoke", demonstration=note),
-        encode=attrs.evolve(recipe.encode, views=1, batch=1),
-        sample=attrs.evolve(recipe.sample, n=VOLUMES, batch=VOLUMES, steps=2),
+        encode=attrs.evolve(recipe.encode, views=1, batch=1, precision="float32"),
+        sample=attrs.evolve(recipe.sample, n=VOLUMES, batch=1, steps=2, precision="float32"),
         evaluate=attrs.evolve(recipe.evaluate, volumes=VOLUMES, batch=1),
         tables=tables,
     )
