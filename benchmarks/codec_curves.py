@@ -21,7 +21,7 @@ RUNS = ROOT / "runs" / "codec-curves"
 VARIANTS = {
     "VQ-VAE": ("quickstart", ()),
     "VQ-VAE, no K-means": ("quickstart", ("codec.codebook.kmeans_every=0",)),
-    "VQ-GAN": ("quickstart_gan", ()),
+    "VQ-GAN": ("quickstart_gan", ()),  # its discriminator joins after two fifths
 }
 CURVES = (
     ("psnr", "validation PSNR, dB"),
@@ -33,7 +33,10 @@ CURVES = (
 def fitted(name: str, recipe: str, overrides: tuple[str, ...], steps: int) -> list[dict]:
     """The events of one variant's codec fit, run now or before."""
     folder = RUNS / name.lower().replace(" ", "-").replace(",", "")
-    settings = (f"codec.fit.steps={steps}", f"codec.fit.validate_every={max(1, steps // 20)}", *overrides)
+    settings = [f"codec.fit.steps={steps}", f"codec.fit.validate_every={max(1, steps // 20)}", *overrides]
+    if recipe == "quickstart_gan":
+        settings.append(f"codec.discriminator.start={steps * 2 // 5}")
+    settings = tuple(settings)
     run(RunRequest(ROOT / "recipes" / f"{recipe}.toml", overrides=settings, out=folder, until_step="fit.codec"))
     return [e for e in read_events(folder / "events.jsonl") if e["stage"] == "fit.codec"]
 
