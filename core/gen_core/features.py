@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
+from gen_core.errors import UsageError
 from gen_core.trainable import Trainable
 from gen_core.volume import VolumeSpec
 
@@ -32,11 +34,17 @@ class FeatureNetwork(Trainable):
 
 
 class FeaturesContext:
-    """What core hands to a feature network: the spec, and the fitted codec on request."""
+    """What core hands to a feature network: the spec, and the fitted codec or another network on request."""
 
-    def __init__(self, spec: VolumeSpec, codec: Any = None):
-        self.spec, self._codec = spec, codec
+    def __init__(self, spec: VolumeSpec, codec: Any = None, features: Callable[[str], FeatureNetwork] | None = None):
+        self.spec, self._codec, self._features = spec, codec, features
 
     def codec(self) -> Any:
         """The run's fitted codec (loaded on first use)."""
         return self._codec() if callable(self._codec) and not hasattr(self._codec, "encode") else self._codec
+
+    def features(self, table: str) -> FeatureNetwork:
+        """The fitted network of another [features] table, which an option made by `table_ref("features")` names."""
+        if self._features is None:
+            raise UsageError(f"[{table}] is asked for where there are no other feature networks")
+        return self._features(table)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Any, Protocol
 
 from attrs import Factory, asdict, define
 
 from gen_core.batch import Batch
+from gen_core.errors import UsageError
 from gen_core.volume import VolumeSpec
 
 SOURCES = ("train", "val", "reconstruction", "reconstruction-train", "synthetic")
@@ -23,6 +25,7 @@ class MetricContext(Protocol):
     counts: dict[str, int]  # volumes of each source that this evaluation will deliver
     real_splits_disjoint: bool
     cost: dict[str, Any]  # measured times of the run so far, by step (for throughput)
+    cache: Path | None  # a folder shared by runs for what is dear to compute again, such as features of real volumes
 
     def codec(self) -> Any: ...
     def prior(self) -> Any: ...
@@ -86,3 +89,10 @@ class Metric(ABC):
 
     @abstractmethod
     def compute(self) -> Result: ...
+
+    def judge(self) -> dict[str, str]:
+        """After all updates: id of each synthetic volume that should be set aside -> why, in one line.
+
+        Asked of the metrics that [evaluate.reject] names; those that offer no judgement refuse.
+        """
+        raise UsageError(f"[evaluate.reject] by: {type(self).__name__} does not judge single samples")

@@ -21,6 +21,17 @@ def table_ref(kind: str, default: str = "") -> Any:
     return field(default=default, metadata={"table": kind})
 
 
+TRAIN_ON = ("real", "synthetic", "both")
+
+
+def train_on(default: str = "real") -> Any:
+    """The field `train_on` of a feature network: which volumes it is fitted on. Anything but "real" waits for samples.
+
+    "both" are the training volumes followed by the samples.
+    """
+    return field(default=default, validator=validators.in_(TRAIN_ON))
+
+
 @frozen
 class VolumeOptions:
     """[volume]: what every data set delivers. size (D, H, W); wavelengths_nm: D target bands or none."""
@@ -92,12 +103,23 @@ class SampleOptions:
 
 
 @frozen
+class RejectOptions:
+    """[evaluate.reject]: samples that one of these metrics finds unfit are set aside before anything is scored.
+
+    by: names of metric tables, such as ["metrics.memorization"]; none keeps every sample.
+    """
+
+    by: tuple[str, ...] = field(default=(), metadata={"table": "metric"})
+
+
+@frozen
 class EvaluateOptions:
     """[evaluate]: how many volumes of each source are scored (0 = all)."""
 
     volumes: int = field(default=0, validator=validators.ge(0))
     batch: int = positive(8)
     seed: int = 0
+    reject: RejectOptions = Factory(RejectOptions)
 
 
 @frozen

@@ -165,12 +165,15 @@ def _resolve(merged: Merged, registry: Registry, path: Path, doc: str) -> Recipe
             continue
         if table:
             tables[name] = table
-    for table in tables.values():
-        for setting, kind, name in table_references(table.options):
+    referring = [(_key(table.name), table.options) for table in tables.values()]
+    if parts["evaluate"]:
+        referring.append((("evaluate", "reject"), parts["evaluate"].reject))
+    for at, options in referring:
+        for setting, kind, name in table_references(options):
             if names.get(name) != kind:
                 of_kind = [n for n, k in names.items() if k == kind]
                 message = f"no such {kind} table; the recipe has {', '.join(of_kind) or 'none'}"
-                problem((*_key(table.name), setting), message + did_you_mean(name, of_kind), name)
+                problem((*at, setting), message + did_you_mean(name, of_kind), name)
     if problems:
         raise RecipeError(list(dict.fromkeys(line for _, line in sorted(problems, key=_by_line))))
     if missing:

@@ -21,7 +21,7 @@ from gen_core.run.folder import LOCK_RECIPE, RunFolder, read_json, verify_step
 from gen_core.run.graph import StepSpec, build_graph
 from gen_core.run.plan import describe
 from gen_core.run.runner import machine, walk
-from gen_core.run.sampling import chunks, draw_chunk
+from gen_core.run.sampling import chunks
 from gen_core.run.smoke import smoke_recipe
 
 RUNS = Path("runs")
@@ -197,7 +197,8 @@ def sample_more(
     The same (run, sampler, steps, seed) gives the same bytes for every n and every shard count.
     """
     from gen_core.run.outputs import data_card, write_manifest, write_samples
-    from gen_core.run.steps import sample_head, sample_id, sample_seed
+    from gen_core.run.sample_store import sample_id
+    from gen_core.run.steps import draw, sample_head, sample_seed
 
     overrides = [f'sampler.use="{sampler}"'] if sampler else []
     overrides += [f'device="{device}"'] if device else []
@@ -220,24 +221,11 @@ def sample_more(
         )
         component = registry.get("writer", options.format)
         writer = component.build(component.options_class()(), None)
-        head, rows, work = sample_head(ctx), [], chunks(n, options.batch, shard)
-        for k, chunk in enumerate(work):
-            ctx.check_stop()
-            z, x, _ = draw_chunk(
-                chunk,
-                prior=ctx.prior(),
-                sampler=ctx.sampler(),
-                codec=ctx.codec(),
-                options=options,
-                seed=sample_seed(ctx),
-                device=ctx.device,
-            )
-            first = chunk * options.batch
-            keep = x[: max(0, min(options.batch, n - first))]
-            info = {"seed": sample_seed(ctx), "sampler": head["sampler"], "steps": head["steps"]}
-            new = write_samples(target, writer, first, keep, ctx.spec, info)
+        head, rows = sample_head(ctx), []
+        info = {"seed": sample_seed(ctx), "sampler": head["sampler"], "steps": head["steps"]}
+        for chunk, _, x, _ in draw(ctx, chunks(n, options.batch, shard)):
+            new = write_samples(target, writer, chunk * options.batch, x, ctx.spec, info)
             rows += [{**row, "id": sample_id(row["index"])} for row in new]
-            ctx.progress.update("sample", k + 1, len(work), {"volumes": len(rows)}, None)
         write_manifest(target, rows, head, data_card(recipe, ctx.spec, head, len(rows)), part)
     return {"folder": str(target), "samples": len(rows), "shard": part or "1of1"}
 

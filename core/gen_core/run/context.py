@@ -144,7 +144,7 @@ class RunContext:
 
     def new_features(self, name: str) -> FeatureNetwork:
         """The feature network of table `name`, weights as built."""
-        return self._build(name, FeaturesContext(self.spec, self.codec)).to(self.device)
+        return self._build(name, FeaturesContext(self.spec, self.codec, self.features)).to(self.device)
 
     def features(self, name: str) -> FeatureNetwork:
         """The feature network of table `name`, fitted when it is trainable."""

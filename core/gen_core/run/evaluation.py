@@ -11,6 +11,7 @@ from gen_core.batch import Batch
 from gen_core.errors import RecipeError
 from gen_core.metric import SOURCES, Metric
 from gen_core.run.context import RunContext
+from gen_core.run.sample_store import accepted_samples
 
 
 class EvaluationContext:
@@ -22,6 +23,7 @@ class EvaluationContext:
         self.counts = counts
         self.real_splits_disjoint = disjoint
         self.cost = ctx.cost()
+        self.cache = ctx.cache
 
     def codec(self) -> Any:
         return self._ctx.codec()
@@ -58,8 +60,8 @@ Sources = dict[str, tuple[int, Callable[[], Iterable[Batch]]]]
 """Source name -> (how many volumes, how to stream them)."""
 
 
-def run_sources(ctx: RunContext, synthetic: Callable[..., Iterable[Batch]]) -> Sources:
-    """The sources that this run has: real splits, reconstructions once encoded, samples once drawn."""
+def run_sources(ctx: RunContext) -> Sources:
+    """The sources that this run has: real splits, reconstructions once encoded, accepted samples once drawn."""
     options = ctx.recipe.evaluate
     size, limit = options.batch, options.volumes
     count = lambda n: min(n, limit) if limit else n
@@ -72,15 +74,15 @@ def run_sources(ctx: RunContext, synthetic: Callable[..., Iterable[Batch]]) -> S
             n, batches = sources[origin]
             sources[name] = (n, lambda batches=batches: reconstructions(ctx, batches()))
     if ctx.folder.done("sample"):
-        n = ctx.record("sample")["volumes"]
-        sources["synthetic"] = (count(n), lambda: synthetic(ctx, size, limit))
+        samples = accepted_samples(ctx.folder, ctx.recipe)
+        sources["synthetic"] = (count(len(samples)), lambda: ctx.batches(samples, size, limit))
     return {name: sources[name] for name in SOURCES if name in sources}
 
 
-def build_metrics(ctx: RunContext, context: EvaluationContext) -> dict[str, Metric]:
-    """The recipe's metrics by table name. Raises: RecipeError when one needs what the run lacks."""
+def build_metrics(ctx: RunContext, context: EvaluationContext, tables: list[Any]) -> dict[str, Metric]:
+    """The metrics of these tables by name. Raises: RecipeError when one needs what the run lacks."""
     metrics: dict[str, Metric] = {}
-    for table in ctx.recipe.tables_of("metric"):
+    for table in tables:
         metric = table.component.build(table.options, context)
         lacking = [need for need in ("codec", "prior") if need in metric.needs and need not in ctx.recipe.tables]
         if lacking:
@@ -90,10 +92,10 @@ def build_metrics(ctx: RunContext, context: EvaluationContext) -> dict[str, Metr
 
 
 @torch.no_grad()
-def evaluate_sources(ctx: RunContext, sources: Sources) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(results by metric name, those that depend on the clock), as JSON."""
+def _stream(ctx: RunContext, sources: Sources, tables: list[Any], step: str) -> dict[str, Metric]:
+    """The metrics of these tables, each having seen every source it wants."""
     context = EvaluationContext(ctx, {name: n for name, (n, _) in sources.items()})
-    metrics = build_metrics(ctx, context)
+    metrics = build_metrics(ctx, context, tables)
     wanted = [name for name in sources if any(name in m.sources for m in metrics.values())]
     total, seen = sum(sources[name][0] for name in wanted), 0
     for name in wanted:
@@ -102,10 +104,25 @@ def evaluate_sources(ctx: RunContext, sources: Sources) -> tuple[dict[str, Any],
                 if name in metric.sources:
                     metric.update(batch, name)
             seen += len(batch)
-            ctx.progress.update("evaluate", seen, total, {}, None)
+            ctx.progress.update(step, seen, total, {}, None)
+    return metrics
+
+
+def evaluate_sources(ctx: RunContext, sources: Sources) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(results by metric name, those that depend on the clock), as JSON."""
     results, timed = {}, {}
-    for name, metric in metrics.items():
+    for name, metric in _stream(ctx, sources, ctx.recipe.tables_of("metric"), "evaluate").items():
         ctx.check_stop()
         result = metric.compute()
         (timed if result.timing else results)[name] = result.to_json()
     return results, timed
+
+
+def evaluate_judges(ctx: RunContext, sources: Sources, by: tuple[str, ...]) -> dict[str, list[str]]:
+    """Sample id -> reasons, each "metric: why", of every sample that one of the metrics `by` finds unfit."""
+    reasons: dict[str, list[str]] = {}
+    for name, metric in _stream(ctx, sources, [ctx.recipe.table(t) for t in by], "reject").items():
+        ctx.check_stop()
+        for id_, why in metric.judge().items():
+            reasons.setdefault(id_, []).append(f"{name}: {why}")
+    return dict(sorted(reasons.items()))

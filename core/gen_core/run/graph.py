@@ -1,6 +1,7 @@
 """The graph of steps that a recipe asks for, each with what it depends on.
 
 prepare -> fit.codec -> encode -> fit.prior -> sample;  prepare -> fit.features*, fit.segmenter*;
+sample -> reject (where [evaluate.reject] names judges) -> feature networks fitted on samples;
 all -> evaluate -> report. A trainable table is one whose options carry `fit`.
 """
 
@@ -11,7 +12,8 @@ from typing import Any
 import attrs
 from attrs import frozen
 
-from gen_core.errors import UsageError
+from gen_core.errors import RecipeError, UsageError
+from gen_core.recipe.structure import table_references
 from gen_core.run.fingerprint import depends, fingerprint
 
 
@@ -104,20 +106,50 @@ def build_graph(recipe: Any, source: dict[str, Any], smoke: bool = False) -> lis
                     "seed": seed,
                 },
             )
-    supporting: list[str] = []
-    for kind in ("features", "segmenter"):
-        for table in recipe.tables_of(kind):
-            if is_trainable(table):
-                name = f"fit.{table.name}"
-                add(name, ("prepare",), {kind: table_settings(table), "seed": seed}, table.name)
-                supporting.append(name)
     names = {s.name for s in steps}
+    early, late = supporting_tables(recipe)
+
+    def add_supporting(table: Any, *more: str) -> None:
+        used = uses(recipe, table)
+        fits = [f"fit.{t}" for t in used if is_trainable(recipe.table(t))]
+        codec = ["encode"] if len(fits) < len(used) else []  # a network without a fit of its own may be the codec's
+        upstream = tuple(n for n in ("prepare", *codec, *more, *fits) if n in names)
+        add(f"fit.{table.name}", upstream, {table.kind: table_settings(table), "seed": seed}, table.name)
+        names.add(f"fit.{table.name}")
+
+    for table in early:
+        add_supporting(table)
+    rejecting = recipe.evaluate.reject.by if "sample" in names else ()
+    if rejecting:
+        judges = [recipe.table(name) for name in rejecting]
+        needed = {name: recipe.table(name) for judge in judges for name in uses(recipe, judge)}
+        waiting = [name for name, table in needed.items() if table in late]
+        if waiting:
+            raise RecipeError(
+                f"{recipe.path}: [evaluate.reject] by: a judge uses [{waiting[0]}], which is fitted on samples; "
+                f"samples are judged before that"
+            )
+        add(
+            "reject",
+            tuple(n for n in ("prepare", "encode", "sample", *(f"fit.{t}" for t in needed)) if n in names),
+            {
+                "evaluate": attrs.asdict(recipe.evaluate),
+                "tables": {t.name: table_settings(t) for t in (*judges, *needed.values())},
+                "seed": seed,
+            },
+        )
+        names.add("reject")
+    for table in late:
+        if "sample" not in names:
+            raise RecipeError(f"{recipe.path}: [{table.name}] train_on: this recipe draws no samples")
+        add_supporting(table, "sample", "reject")
     metrics = recipe.tables_of("metric")
     if metrics:
         tables = metrics + recipe.tables_of("features") + recipe.tables_of("segmenter")
+        fits = (f"fit.{t.name}" for t in (*early, *late))
         add(
             "evaluate",
-            tuple(n for n in ("prepare", "encode", "sample", *supporting) if n in names),
+            tuple(n for n in ("prepare", "encode", "sample", "reject", *fits) if n in names),
             {
                 "evaluate": attrs.asdict(recipe.evaluate),
                 "tables": {t.name: table_settings(t) for t in tables},
@@ -132,6 +164,42 @@ def build_graph(recipe: Any, source: dict[str, Any], smoke: bool = False) -> lis
             {"report": table_settings(table), "demonstration": recipe.run.demonstration},
         )
     return steps
+
+
+def uses(recipe: Any, table: Any) -> list[str]:
+    """Names of the tables whose fitted modules `table` uses, the farthest first."""
+    found: list[str] = []
+    for _, _, name in table_references(table.options):
+        for inner in (*uses(recipe, recipe.table(name)), name):
+            if inner not in found:
+                found.append(inner)
+    return found
+
+
+def supporting_tables(recipe: Any) -> tuple[list[Any], list[Any]]:
+    """Trainable feature networks and segmenters, each after those it uses: (fitted on real volumes, on samples too).
+
+    A table that uses one of the second kind is of the second kind itself. Raises: RecipeError when one uses itself.
+    """
+    order: list[str] = []
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        if name in path:
+            raise RecipeError(f"{recipe.path}: [{name}] uses itself: {' -> '.join((*path, name))}")
+        for _, _, inner in table_references(recipe.table(name).options):
+            visit(inner, (*path, name))
+        if name not in order:
+            order.append(name)
+
+    for table in recipe.tables_of("features") + recipe.tables_of("segmenter"):
+        visit(table.name, ())
+    on_samples: set[str] = set()
+    for name in order:
+        table = recipe.table(name)
+        if getattr(table.options, "train_on", "real") != "real" or on_samples & set(uses(recipe, table)):
+            on_samples.add(name)
+    tables = [recipe.table(name) for name in order if is_trainable(recipe.table(name))]
+    return [t for t in tables if t.name not in on_samples], [t for t in tables if t.name in on_samples]
 
 
 def downstream(steps: list[StepSpec], name: str) -> set[str]:

@@ -13,6 +13,8 @@ from gen_core.writer import Writer
 
 MANIFEST = "manifest.json"
 CARD = "README.md"
+ASIDE = "rejected"  # folder of rejected samples beside the accepted ones
+ASIDE_LIST = "rejected.json"
 
 
 def write_samples(
@@ -48,6 +50,31 @@ def note_neighbours(folder: Path, distances: dict[str, float], protocol: dict[st
             row["nearest_training_distance"] = distances[row["id"]]
     manifest["nearest_training_protocol"] = protocol
     atomic.write_json(folder / MANIFEST, manifest)
+
+
+def set_aside(folder: Path, reasons: dict[str, list[str]]) -> None:
+    """Move the files of rejected samples to `rejected/`, with their rows and reasons; take back what is not rejected.
+
+    May be stopped anywhere and called again, with the same reasons or others.
+    """
+    manifest, aside = read_json(folder / MANIFEST), folder / ASIDE
+    if not manifest:
+        return
+    before = (read_json(aside / ASIDE_LIST) or {}).get("samples", [])
+    rows = sorted({row["id"]: row for row in (*before, *manifest["samples"])}.values(), key=lambda r: r["index"])
+    if not reasons and not before:
+        return
+    aside.mkdir(exist_ok=True)
+    atomic.write_json(aside / ASIDE_LIST, {"samples": [{**r, "reasons": reasons.get(r["id"], [])} for r in rows]})
+    kept, dropped = [], []
+    for row in rows:
+        here, there = (aside, folder) if row["id"] in reasons else (folder, aside)
+        for name in row["files"]:
+            if (there / name).exists():
+                (there / name).replace(here / name)
+        (dropped if row["id"] in reasons else kept).append({k: v for k, v in row.items() if k != "reasons"})
+    atomic.write_json(folder / MANIFEST, {**manifest, "samples": kept})
+    atomic.write_json(aside / ASIDE_LIST, {"samples": [{**r, "reasons": reasons[r["id"]]} for r in dropped]})
 
 
 def data_card(recipe: Any, spec: VolumeSpec, head: dict[str, Any], n: int) -> str:

@@ -20,7 +20,7 @@ from gen_core.run.graph import StepSpec, downstream
 from gen_core.run.steps import work_of
 
 STARTED = "started.json"
-DERIVED = ("evaluate", "report")  # cheap to make again from what lies upstream: a change just redoes them
+DERIVED = ("reject", "evaluate", "report")  # cheap to make again from what lies upstream: a change just redoes them
 NO_ROOM = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
 NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS}
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from gen_core.options import FitOptions
+from gen_core.options import FitOptions, RejectOptions
 
 UPDATES = 2
 VOLUMES = 2
@@ -50,7 +50,10 @@ def smoke_fit(fit: FitOptions) -> FitOptions:
 
 
 def smoke_recipe(recipe: Any) -> Any:
-    """The recipe with smoke settings in every table; `init` is dropped, because small networks cannot take it."""
+    """The recipe with smoke settings in every table.
+
+    `init` is dropped, because small networks cannot take it; nothing is rejected, because nothing would be left.
+    """
     tables = {
         name: attrs.evolve(table, options=smoke_options(table.options), init=None, from_=None)
         for name, table in recipe.tables.items()
@@ -61,6 +64,6 @@ def smoke_recipe(recipe: Any) -> Any:
         run=attrs.evolve(recipe.run, name=f"{recipe.run.name}-smoke", demonstration=note),
         encode=attrs.evolve(recipe.encode, views=1, batch=1, precision="float32"),
         sample=attrs.evolve(recipe.sample, n=VOLUMES, batch=1, steps=2, precision="float32"),
-        evaluate=attrs.evolve(recipe.evaluate, volumes=VOLUMES, batch=1),
+        evaluate=attrs.evolve(recipe.evaluate, volumes=VOLUMES, batch=1, reject=RejectOptions()),
         tables=tables,
     )

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import attrs
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from gen_core import atomic
 from gen_core.batch import Batch
+from gen_core.dataset import Split
 from gen_core.engine.checkpoint import init_weights, write_weights
 from gen_core.engine.fit import fit
 from gen_core.engine.precision import autocast
 from gen_core.engine.seeds import stable_seed
 from gen_core.engine.source import SplitSource, TensorSource, TrainingSource
-from gen_core.errors import DataError
+from gen_core.errors import DataError, RunError
 from gen_core.run.context import RunContext
-from gen_core.run.evaluation import evaluate_sources, run_sources
+from gen_core.run.evaluation import evaluate_judges, evaluate_sources, run_sources
 from gen_core.run.folder import read_json, sha256_file
 from gen_core.run.graph import StepSpec, is_trainable
-from gen_core.run.outputs import data_card, note_neighbours, write_manifest, write_samples
+from gen_core.run.outputs import ASIDE, data_card, note_neighbours, set_aside, write_manifest, write_samples
+from gen_core.run.sample_store import REJECTED, Joined, accepted_samples, chunk_path, sample_id
 from gen_core.run.sampling import chunks, draw_chunk
 from gen_core.run.view import FinishedRun
 
@@ -66,6 +70,15 @@ def _validation(ctx: RunContext, options: Any) -> Callable[[], Iterable[Batch]]:
     return lambda: ctx.batches(ctx.split("val"), options.batch // options.accumulate, options.validate_volumes)
 
 
+def _training_split(ctx: RunContext, table: Any) -> Split:
+    """What a table is fitted on: the training volumes, the accepted samples, or both."""
+    which = getattr(table.options, "train_on", "real")
+    if which == "real":
+        return ctx.split("train")
+    samples = accepted_samples(ctx.folder, ctx.recipe)
+    return samples if which == "synthetic" else Joined(ctx.split("train"), samples)
+
+
 def fit_table(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
     """Fit a trainable table: the codec, the prior, a feature network or a segmenter."""
     name = step.table
@@ -90,7 +103,7 @@ def fit_table(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
         held_out = TensorSource(load_file(latents / "latents-val.safetensors")["z"], device=ctx.device)
         validation = lambda: held_out.batches(options.batch // options.accumulate, options.validate_volumes)
     else:
-        source = SplitSource(ctx.split("train"), workers=options.workers)
+        source = SplitSource(_training_split(ctx, table), workers=options.workers)
         validation = _validation(ctx, options)
     summary = fit(
         module,
@@ -177,34 +190,38 @@ class _View:
 def sample(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
     """Draw [sample] n volumes chunk by chunk, keep them, and write them in the format asked for."""
     options = ctx.recipe.sample
-    work = chunks(options.n, options.batch)
     timing = {"sampling_seconds": 0.0, "decode_seconds": 0.0, "volumes": 0}
-    ids = []
-    for k, chunk in enumerate(work):
-        ctx.check_stop()
-        path = folder / "chunks" / f"chunk-{chunk:05d}.safetensors"
-        first = chunk * options.batch
-        keep = min(options.batch, options.n - first)
-        if not _readable(path):
-            z, x, seconds = draw_chunk(
-                chunk,
-                prior=ctx.prior(),
-                sampler=ctx.sampler(),
-                codec=ctx.codec(),
-                options=options,
-                seed=sample_seed(ctx),
-                device=ctx.device,
-            )
-            with atomic.replacing(path) as beside:
-                save_file({"z": z[:keep].contiguous(), "x": x[:keep].contiguous()}, beside)
-            timing["sampling_seconds"] += seconds["sampling"]
-            timing["decode_seconds"] += seconds["decoding"]
-            timing["volumes"] += options.batch
-        ids += range(first, first + keep)
-        ctx.progress.update(step.name, k + 1, len(work), {"volumes": len(ids)}, None)
+    work = chunks(options.n, options.batch)
+    to_draw = [chunk for chunk in work if not _readable(chunk_path(folder, chunk))]
+    for chunk, z, x, seconds in draw(ctx, to_draw):
+        with atomic.replacing(chunk_path(folder, chunk)) as beside:
+            save_file({"z": z.contiguous(), "x": x.contiguous()}, beside)
+        timing["sampling_seconds"] += seconds["sampling"]
+        timing["decode_seconds"] += seconds["decoding"]
+        timing["volumes"] += options.batch
     head = sample_head(ctx)
     publish(ctx, folder, ctx.folder.path / "samples", head, options.format)
-    return {"volumes": len(ids), "head": head, "cost": timing}
+    return {"volumes": options.n, "head": head, "cost": timing}
+
+
+def draw(ctx: RunContext, work: list[int]) -> Iterator[tuple[int, Tensor, Tensor, dict[str, Any]]]:
+    """(chunk, z, x, seconds) of each chunk number in `work`, cut to [sample] n; stops between chunks when asked."""
+    options, drawn = ctx.recipe.sample, 0
+    for k, chunk in enumerate(work):
+        ctx.check_stop()
+        z, x, seconds = draw_chunk(
+            chunk,
+            prior=ctx.prior(),
+            sampler=ctx.sampler(),
+            codec=ctx.codec(),
+            options=options,
+            seed=sample_seed(ctx),
+            device=ctx.device,
+        )
+        keep = min(options.batch, options.n - chunk * options.batch)
+        yield chunk, z[:keep], x[:keep], seconds
+        drawn += keep
+        ctx.progress.update("sample", k + 1, len(work), {"volumes": drawn}, None)
 
 
 def sample_seed(ctx: RunContext) -> int:
@@ -247,6 +264,7 @@ def publish(ctx: RunContext, folder: Path, target: Path, head: dict[str, Any], f
     component = ctx.registry.get("writer", format)
     writer = component.build(component.options_class()(), None)
     rows = []
+    shutil.rmtree(target / ASIDE, ignore_errors=True)  # rejected in an earlier state of this run
     for path in sorted((folder / "chunks").glob("chunk-*.safetensors")):
         ctx.check_stop()
         first = int(path.stem.split("-")[1]) * ctx.recipe.sample.batch
@@ -258,32 +276,28 @@ def publish(ctx: RunContext, folder: Path, target: Path, head: dict[str, Any], f
     write_manifest(target, rows, head, data_card(ctx.recipe, ctx.spec, head, len(rows)))
 
 
-def sample_id(index: int) -> str:
-    """The id of synthetic sample `index`."""
-    return f"sample-{index:06d}"
+def judge_samples(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
+    """Set samples aside that a metric of [evaluate.reject] finds unfit: out of the scores and out of `samples/`.
 
-
-def synthetic_batches(ctx: RunContext, size: int, limit: int = 0) -> Iterable[Batch]:
-    """The run's samples in order, as batches on the device."""
-    seen = 0
-    for path in sorted((ctx.folder.step("sample") / "chunks").glob("chunk-*.safetensors")):
-        first = int(path.stem.split("-")[1]) * ctx.recipe.sample.batch
-        x = load_file(path)["x"]
-        for start in range(0, len(x), size):
-            ctx.check_stop()
-            part = x[start : start + size]
-            if limit:
-                part = part[: max(0, limit - seen)]
-            if not len(part):
-                return
-            seen += len(part)
-            ids = [sample_id(first + start + k) for k in range(len(part))]
-            yield Batch(x=part.to(ctx.device), ids=ids, subjects=list(ids), hashes=list(ids))
+    Their files move to `samples/rejected/`, where `rejected.json` says why.
+    """
+    reasons = evaluate_judges(ctx, run_sources(ctx), ctx.recipe.evaluate.reject.by)
+    drawn = ctx.record("sample")["volumes"]
+    record = {"rejected": reasons, "of": drawn, "by": list(ctx.recipe.evaluate.reject.by)}
+    if len(reasons) == drawn:
+        first = next(iter(reasons.values()))[0]
+        raise RunError(f"[evaluate.reject] would set aside all {drawn} samples (first: {first}): nothing to score")
+    atomic.write_json(folder / REJECTED, record)
+    set_aside(ctx.folder.path / "samples", reasons)
+    ctx.progress.say(f"{len(reasons)} of {drawn} samples set aside by {', '.join(record['by'])}")
+    return {"rejected": len(reasons), "volumes": drawn - len(reasons)}
 
 
 def evaluate(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
     """Stream every source through every metric; scores go to metrics.json, clock-dependent ones to cost.json."""
-    results, timed = evaluate_sources(ctx, run_sources(ctx, synthetic_batches))
+    if not ctx.recipe.evaluate.reject.by:
+        set_aside(ctx.folder.path / "samples", {})  # what an earlier recipe rejected comes back
+    results, timed = evaluate_sources(ctx, run_sources(ctx))
     atomic.write_json(folder / "metrics.json", {"recipe": ctx.recipe.run.name, "results": results})
     atomic.write_json(folder / "timed.json", timed)
     atomic.write_json(ctx.folder.path / "metrics.json", read_json(folder / "metrics.json"))
@@ -307,6 +321,7 @@ WORK: dict[str, Callable[[RunContext, StepSpec, Path], dict[str, Any]]] = {
     "prepare": prepare,
     "encode": encode,
     "sample": sample,
+    "reject": judge_samples,
     "evaluate": evaluate,
     "report": report,
 }

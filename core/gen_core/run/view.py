@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from gen_core.batch import collate
 from gen_core.run.context import RunContext
 from gen_core.run.folder import read_json
+from gen_core.run.sample_store import accepted_samples
 
 
 class FinishedRun:
@@ -50,13 +50,8 @@ class FinishedRun:
         return pairs
 
     def synthetic(self, n: int) -> list[tuple[str, np.ndarray]]:
-        """(id, x) of the first n samples."""
+        """(id, x) of the first n accepted samples."""
         if not self._has("sample"):
             return []
-        found: list[tuple[str, np.ndarray]] = []
-        for path in sorted((self._ctx.folder.step("sample") / "chunks").glob("chunk-*.safetensors")):
-            for x in load_file(path)["x"].numpy():
-                if len(found) == n:
-                    return found
-                found.append((f"sample-{len(found):06d}", x))
-        return found
+        samples = accepted_samples(self._ctx.folder, self._ctx.recipe)
+        return [(s.id, s.x) for s in (samples[i] for i in range(min(n, len(samples))))]
