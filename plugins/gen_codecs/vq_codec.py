@@ -170,6 +170,8 @@ class VqCodec(Codec):
             return ["the perceptual loss is off: losses.lpips_weights names no file"]
         if o.lpips and not Path(o.lpips_weights).is_file():
             return [f"losses.lpips_weights: no file {o.lpips_weights}; fitting will stop there"]
+        if o.lpips and not o.lpips_sha256:
+            return ["losses.lpips_sha256 is not set: the weights file is taken without checking what it is"]
         return []
 
     def _views(self, x: Tensor, at: Tensor) -> dict[str, Tensor]:

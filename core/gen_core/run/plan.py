@@ -150,6 +150,9 @@ def _networks(ctx: RunContext, spec: VolumeSpec, shapes: list[str], plan: dict[s
         plan["gflop"].update(encode=round(gflop_up, 1), decode=round(gflop_down, 1))
         if is_trainable(table):
             plan["memory_gib"]["fit.codec"] = round(_training_gib(_count(codec), up + down, table.options.fit), 2)
+            others = list(codec.groups())[1:]
+            if others:
+                notes.append(f"[codec] memory: without the activations of its {', '.join(others)}")
     except NotImplementedError as error:  # an operation without a meta kernel: say so, forecast the rest
         notes.append(f"codec: no forecast on the meta device ({str(error).splitlines()[0]})")
     if "prior" not in recipe.tables:
