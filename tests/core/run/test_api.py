@@ -11,47 +11,6 @@ from gen_core.errors import DataError, RecipeError, UsageError
 from gen_core.run.api import RunRequest, list_runs, plan, run, run_single, sample_more, verify_run
 from gen_core.run.folders import evaluate_folders
 
-RECIPE = """
-# A run of seconds.  gen run small.toml
-gen = 1
-name = "small"
-[volume]
-size = [3, 12, 10]
-[dataset]
-use = "retina-phantom"
-subjects = 12
-workers = 1
-[codec]
-use = "identity"
-[prior]
-use = "ddpm3d"
-base = 8
-multipliers = [1]
-attention = "none"
-steps = 10
-[prior.fit]
-steps = 3
-batch = 2
-checkpoint_every = 2
-[sampler]
-use = "ddim"
-[sample]
-n = 5
-batch = 2
-steps = 2
-[metrics.ms-ssim]
-pairs = 4
-[report]
-off = true
-"""
-
-
-@pytest.fixture
-def recipe(tmp_path):
-    path = tmp_path / "small.toml"
-    path.write_text(RECIPE)
-    return path
-
 
 @pytest.fixture
 def finished(recipe, tmp_path):
@@ -59,10 +18,6 @@ def finished(recipe, tmp_path):
     outcome = run(RunRequest(recipe, out=tmp_path / "runs" / "small"))
     assert [row["state"] for row in outcome.steps] == ["done"] * 5
     return recipe, outcome.folder
-
-
-def states(outcome):
-    return {row["step"]: row["state"] for row in outcome.steps}
 
 
 def test_a_run_leaves_lock_samples_manifest_card_scores_and_cost(finished):
@@ -78,7 +33,7 @@ def test_a_run_leaves_lock_samples_manifest_card_scores_and_cost(finished):
     assert list_runs(folder.parent)[0]["unfinished"] == []
 
 
-def test_the_same_command_again_skips_every_step(finished):
+def test_the_same_command_again_skips_every_step(finished, states):
     recipe, folder = finished
     assert set(states(run(RunRequest(recipe, out=folder))).values()) == {"skipped"}
 
@@ -89,14 +44,14 @@ def test_a_changed_setting_is_shown_and_refused(finished):
         run(RunRequest(recipe, out=folder, overrides=("prior.fit.lr=0.01",)))
 
 
-def test_a_setting_that_cannot_change_the_result_is_no_change(finished):
+def test_a_setting_that_cannot_change_the_result_is_no_change(finished, states):
     recipe, folder = finished
     assert set(states(run(RunRequest(recipe, out=folder, overrides=("prior.fit.log_every=1",)))).values()) == {
         "skipped"
     }
 
 
-def test_a_fork_shares_the_steps_that_are_equal(finished):
+def test_a_fork_shares_the_steps_that_are_equal(finished, states):
     recipe, folder = finished
     outcome = run(RunRequest(recipe, out=folder, fork="other", overrides=("prior.fit.lr=0.01",)))
     assert outcome.folder == folder.parent / "other"
@@ -106,13 +61,13 @@ def test_a_fork_shares_the_steps_that_are_equal(finished):
     assert verify_run(outcome.folder) == []
 
 
-def test_a_changed_metric_makes_only_the_scores_again(finished):
+def test_a_changed_metric_makes_only_the_scores_again(finished, states):
     recipe, folder = finished
     found = states(run(RunRequest(recipe, out=folder, overrides=("metrics.ms-ssim.pairs=6",))))
     assert found["evaluate"] == "done" and found["sample"] == "skipped"
 
 
-def test_redoing_a_step_gives_the_same_bytes(finished):
+def test_redoing_a_step_gives_the_same_bytes(finished, states):
     recipe, folder = finished
     before = {p.name: p.read_bytes() for p in (folder / "samples").glob("*.npy")}
     found = states(run(RunRequest(recipe, out=folder, from_step="fit.prior")))

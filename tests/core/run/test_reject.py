@@ -9,54 +9,16 @@ import pytest
 from gen_core.errors import RecipeError, RunError, UsageError
 from gen_core.run.api import RunRequest, run, verify_run
 
-RECIPE = """
-# A run of seconds.  gen run small.toml
-gen = 1
-name = "small"
-[volume]
-size = [3, 12, 10]
-[dataset]
-use = "retina-phantom"
-subjects = 12
-workers = 1
-[codec]
-use = "identity"
-[prior]
-use = "ddpm3d"
-base = 8
-multipliers = [1]
-attention = "none"
-steps = 10
-[prior.fit]
-steps = 3
-batch = 2
-checkpoint_every = 2
-[sampler]
-use = "ddim"
-[sample]
-n = 5
-batch = 2
-steps = 2
-[metrics.ms-ssim]
-pairs = 4
-[report]
-off = true
-"""
-
-
-def states(outcome):
-    return {row["step"]: row["state"] for row in outcome.steps}
-
 
 @pytest.fixture
-def judging(tmp_path, monkeypatch):
+def judging(tmp_path, monkeypatch, small_recipe):
     """A run whose metric ms-ssim rejects sample 1 and 4; returns (recipe path, outcome)."""
     from gen_metrics.ms_ssim import MsSsim
 
     why = {"sample-000001": "a twin of sample 0", "sample-000004": "black"}
     monkeypatch.setattr(MsSsim, "judge", lambda self: why)
     path = tmp_path / "judged.toml"
-    path.write_text(RECIPE + '[evaluate.reject]\nby = ["metrics.ms-ssim"]\n')
+    path.write_text(small_recipe + '[evaluate.reject]\nby = ["metrics.ms-ssim"]\n')
     return path, run(RunRequest(path, out=tmp_path / "runs" / "judged"))
 
 
@@ -64,7 +26,7 @@ def kept(folder):
     return [row["id"] for row in json.loads((folder / "samples" / "manifest.json").read_text())["samples"]]
 
 
-def test_rejected_samples_leave_the_set_with_their_reasons(judging):
+def test_rejected_samples_leave_the_set_with_their_reasons(judging, states):
     _, outcome = judging
     samples = outcome.folder / "samples"
     assert states(outcome)["reject"] == "done"
@@ -86,7 +48,7 @@ def test_only_accepted_samples_are_scored(judging):
     assert [v["n"] for v in values if v["source"] == "synthetic"] == [pairs_of_three]
 
 
-def test_a_recipe_without_judges_takes_the_samples_back(judging):
+def test_a_recipe_without_judges_takes_the_samples_back(judging, states):
     path, outcome = judging
     again = run(RunRequest(path, out=outcome.folder, overrides=("evaluate.reject.by=[]",)))
     assert states(again)["evaluate"] == "done" and "reject" not in states(again)
@@ -95,26 +57,26 @@ def test_a_recipe_without_judges_takes_the_samples_back(judging):
     assert verify_run(outcome.folder) == []
 
 
-def test_a_metric_without_judgement_refuses(tmp_path):
+def test_a_metric_without_judgement_refuses(tmp_path, small_recipe):
     path = tmp_path / "judged.toml"
-    path.write_text(RECIPE + '[evaluate.reject]\nby = ["metrics.ms-ssim"]\n')
+    path.write_text(small_recipe + '[evaluate.reject]\nby = ["metrics.ms-ssim"]\n')
     with pytest.raises(UsageError, match=r"\[evaluate.reject\] by: MsSsim does not judge"):
         run(RunRequest(path, out=tmp_path / "run"))
 
 
-def test_a_judge_that_leaves_nothing_stops_the_run(tmp_path, monkeypatch):
+def test_a_judge_that_leaves_nothing_stops_the_run(tmp_path, monkeypatch, small_recipe):
     from gen_metrics.ms_ssim import MsSsim
 
     monkeypatch.setattr(MsSsim, "judge", lambda self: {f"sample-{i:06d}": "black" for i in range(5)})
     path = tmp_path / "judged.toml"
-    path.write_text(RECIPE + '[evaluate.reject]\nby = ["metrics.ms-ssim"]\n')
+    path.write_text(small_recipe + '[evaluate.reject]\nby = ["metrics.ms-ssim"]\n')
     with pytest.raises(RunError, match="would set aside all 5 samples"):
         run(RunRequest(path, out=tmp_path / "run"))
     assert len(list((tmp_path / "run" / "samples").glob("*.npy"))) == 5
 
 
-def test_an_unknown_judge_is_named_with_those_there_are(tmp_path):
+def test_an_unknown_judge_is_named_with_those_there_are(tmp_path, small_recipe):
     path = tmp_path / "judged.toml"
-    path.write_text(RECIPE + '[evaluate.reject]\nby = ["metrics.ms-sim"]\n')
+    path.write_text(small_recipe + '[evaluate.reject]\nby = ["metrics.ms-sim"]\n')
     with pytest.raises(RecipeError, match=r"judged.toml:\d+: .*metrics.ms-ssim"):
         run(RunRequest(path, out=tmp_path / "run"))
