@@ -22,6 +22,8 @@ from gen_core.registry import Registry
 from gen_core.run.context import RunContext
 from gen_core.run.evaluation import Sources, evaluate_sources
 from gen_core.run.folder import RunFolder
+from gen_core.run.graph import build_graph
+from gen_core.run.runner import walk
 from gen_core.volume import VolumeSpec
 
 RECIPE = "evaluate_folders"
@@ -34,6 +36,13 @@ def on_scale_of(spec: VolumeSpec, split: Split, size: int, device: Any) -> Itera
         for sample in samples:
             sample.x = spec.scale.to_unit(sample.scale.to_physical(sample.x)).astype(np.float32)
         yield collate(samples).to(device)
+
+
+def prepare_and_fit(ctx: RunContext) -> None:
+    """Prepare the real volumes and fit the feature networks and segmenters that the metrics want (or take them `from`
+    a run). What is fitted here is not kept: to score several folders, fit once in a run."""
+    steps = build_graph(ctx.recipe, ctx.dataset.fingerprint())
+    walk(ctx, [s for s in steps if s.name == "prepare" or s.table], only=None, until=None, redo_from=None)
 
 
 def evaluate_folders(
@@ -62,7 +71,8 @@ def evaluate_folders(
     with tempfile.TemporaryDirectory(prefix="gen-evaluate-") as scratch, StopFlag() as stop:
         folder = RunFolder(Path(scratch) / "run")
         ctx = RunContext(resolved, registry, folder, resolve_device(device), progress or Silent(), stop)
-        ctx.dataset.prepare(ctx.progress)
+        folder.path.mkdir()
+        prepare_and_fit(ctx)
         table = resolved.table("dataset")
         context = DatasetContext(
             volume=attrs.evolve(resolved.volume, size=ctx.spec.size, wavelengths_nm=ctx.spec.wavelength_nm),
