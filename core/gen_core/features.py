@@ -18,6 +18,10 @@ class FeatureNetwork(Trainable):
 
     takes: "image" ((B, 3, H, W) float32 in [-1, 1], e.g. a band triplet) or "volume" ((B, C, D, H, W)).
     fitted: whether it has weights the engine must train first.
+
+    A network of images is asked for many triplets of the same bands. What it does to each band alone (resizing, the
+    part of the first layer that a band gives) it may do once: override `prepare_bands` and `features_of_triplets`
+    together; up to rounding they give what `features` gives on the gathered triplets.
     """
 
     takes: str = "image"
@@ -27,6 +31,14 @@ class FeatureNetwork(Trainable):
     @abstractmethod
     def features(self, x: Tensor) -> Tensor:
         """x -> (B, dim) float32; deterministic."""
+
+    def prepare_bands(self, bands: Tensor) -> Any:
+        """bands (D, H, W) in [-1, 1] of one volume -> what `features_of_triplets` takes; default: the bands."""
+        return bands
+
+    def features_of_triplets(self, prepared: Any, picks: Tensor) -> Tensor:
+        """Features (T, dim) of the images (T, 3, H, W) that picks (T, 3), indices of bands, choose; default: gather."""
+        return self.features(prepared[picks])
 
     @abstractmethod
     def protocol(self) -> dict[str, Any]:
