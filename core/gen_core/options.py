@@ -122,6 +122,46 @@ class EvaluateOptions:
     reject: RejectOptions = Factory(RejectOptions)
 
 
+def _list_of_values(options: Any, attribute: Any, value: dict[str, Any]) -> None:
+    for key, values in value.items():
+        if isinstance(values, dict):
+            raise ValueError(f'{attribute.name}: write the dotted key in quotes: "{key}.{next(iter(values), "")}" = [...]')
+        if not isinstance(values, list | tuple) or not values:
+            raise ValueError(f"{attribute.name}: '{key}' needs a list of at least one value")
+
+
+@frozen
+class SearchOptions:
+    """One key of [sweep.search]: a range (of integers where both ends are), or `choices`."""
+
+    low: int | float | None = None
+    high: int | float | None = None
+    log: bool = False  # even on a logarithmic scale
+    choices: tuple[Any, ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        ranged = self.low is not None and self.high is not None and self.low < self.high
+        if ranged == bool(self.choices) or (not ranged and (self.low, self.high) != (None, None)):
+            raise ValueError("give low < high, or choices")
+        if self.log and (not ranged or self.low <= 0):
+            raise ValueError("log needs a range above 0")
+
+
+@frozen
+class SweepOptions:
+    """[sweep]: runs that differ in a few settings, made by `gen sweep`. No run depends on it.
+
+    grid: dotted key -> values; every combination is a child. cases: name -> settings that go together; each case is
+    combined with the grid. exclude: settings (`case` = name too); a child that has all of one entry is left out.
+    """
+
+    grid: dict[str, Any] = field(default=Factory(dict), validator=_list_of_values)
+    cases: dict[str, dict[str, Any]] = Factory(dict)
+    exclude: tuple[dict[str, Any], ...] = ()
+    max_children: int = positive(16)
+    search: dict[str, SearchOptions] = Factory(dict)  # dotted key -> where --optuna looks
+
+
 @frozen
 class RunOptions:
     """Top-level keys of a recipe beside the tables."""

@@ -208,11 +208,11 @@ def _overrides(given: Iterable[str]) -> tuple[list[Override], list[str]]:
         if key[0] in ("gen", "base"):
             problems.append(f"--set {name.strip()}: '{key[0]}' can only be said in a file")
             continue
-        found.append(Override(key, _value(value.strip()), text))
+        found.append(Override(key, toml_value(value.strip()), text))
     return found, problems
 
 
-def _value(text: str) -> Any:
+def toml_value(text: str) -> Any:
     """A value as TOML reads it; what is not TOML (a path, a name) is text."""
     try:
         data = tomli.loads(f"value = {text}")

@@ -17,6 +17,7 @@ from gen_core.options import (
     RunOptions,
     SampleOptions,
     SplitOptions,
+    SweepOptions,
     VolumeOptions,
 )
 from gen_core.recipe.layers import DEFAULT_USE, GEN, NAMED, Merged, read_layers
@@ -30,6 +31,7 @@ CORE = {
     "encode": EncodeOptions,
     "sample": SampleOptions,
     "evaluate": EvaluateOptions,
+    "sweep": SweepOptions,
 }
 """Tables that core itself reads."""
 
@@ -76,6 +78,7 @@ class Recipe:
     encode: EncodeOptions
     sample: SampleOptions
     evaluate: EvaluateOptions
+    sweep: SweepOptions
     tables: dict[str, Table]
     doc: str = ""
 

@@ -6,10 +6,11 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from gen_core import atomic
 from gen_core.errors import RunError
@@ -82,19 +83,56 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder: one run at a time; the lock dies with its process. Raises: RunError when held."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = (self.path / ".lock").open("w")
-        except OSError as error:
-            raise RunError(f"{self.path}: cannot write here ({error.strerror}); choose another --out") from error
-        with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise RunError(f"{self.path}: another `gen` process is working in this folder") from None
+        """Hold the folder and sweep it: one run at a time. Raises: RunError when held."""
+        with held(self.path):
             atomic.sweep(self.path)
             yield
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold a folder, made where it is missing; the lock dies with its process. Raises: RunError when held."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        handle = (path / ".lock").open("w")
+    except OSError as error:
+        raise RunError(f"{path}: cannot write here ({error.strerror}); choose another --out") from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunError(f"{path}: another `gen` process is working in this folder") from None
+        yield
+
+
+@contextmanager
+def computing(root: Path, print_: str, waiting: Callable[[], None]) -> Iterator[None]:
+    """The right to compute the step of this fingerprint among the runs under `root`; it dies with its process.
+
+    waiting: called before each pause while another process has it; may raise to give up.
+    """
+    byte = int(print_[:15], 16)  # of one file for all steps: a byte may be locked beyond a file's end
+    try:
+        handle = (root / ".computing").open("w")
+    except OSError:
+        yield  # nobody can start another run here
+        return
+    with handle:
+        while not _locked(handle, byte):
+            waiting()
+            time.sleep(0.2)
+        yield
+
+
+def _locked(handle: IO[str], byte: int) -> bool:
+    """Try to lock one byte of a file; a file system without locks gives it to everyone."""
+    try:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def find_equal(root: Path, name: str, print_: str, other_than: Path) -> Path | None:

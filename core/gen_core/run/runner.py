@@ -8,14 +8,15 @@ import platform
 import resource
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from gen_core import atomic
 from gen_core.errors import RunError, UsageError
 from gen_core.run.context import RunContext
 from gen_core.run.fingerprint import differences
-from gen_core.run.folder import find_equal, read_json
+from gen_core.run.folder import computing, find_equal, read_json
 from gen_core.run.graph import StepSpec, downstream
 from gen_core.run.steps import work_of
 
@@ -117,35 +118,57 @@ def _do(ctx: RunContext, step: StepSpec, prints: dict[str, str]) -> dict[str, An
     for upstream in step.upstream:
         if ctx.folder.done(upstream) is None:
             raise UsageError(f"step '{name}' needs '{upstream}', which is not finished in {ctx.folder.path}")
-    folder = ctx.folder.path / "steps" / name
-    head = {"fingerprint": print_, "settings": step.settings}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        origin = taken_from(ctx, step) or find_equal(ctx.folder.path.parent, name, print_, ctx.folder.path)
-        if origin is not None and name not in DERIVED and name != "sample":
-            ctx.folder.refer(name, origin, head)
-            ctx.progress.step_started(name, f"taken from {origin}")
-            return {"step": name, "state": "shared", "seconds": 0.0}
-        resumed = (folder / STARTED).exists()
-        atomic.write_json(folder / STARTED, head)
-        ctx.progress.step_started(name, "goes on" if resumed else "")
-        start = time.perf_counter()
-        extra: dict[str, Any] = {}
-        try:
-            record = work_of(step)(ctx, step, folder)
-            extra = record.pop("cost", {})
-        finally:
-            seconds = time.perf_counter() - start
-            _spend(ctx, folder, seconds, extra)
-        ctx.folder.finish(name, {**head, **record})
-        ctx.progress.step_finished(name, seconds, "")
-        write_cost(ctx)
+        if name in DERIVED or name == "sample":
+            return _compute(ctx, step, print_, None)
+        with computing(ctx.folder.path.parent, print_, _patience(ctx, name)):
+            origin = taken_from(ctx, step) or find_equal(ctx.folder.path.parent, name, print_, ctx.folder.path)
+            return _compute(ctx, step, print_, origin)
     except OSError as error:
-        raise_clear(error, folder)
+        raise_clear(error, ctx.folder.path / "steps" / name)
+
+
+def _patience(ctx: RunContext, name: str) -> Callable[[], None]:
+    """What to do while another run computes the same step: say so once, and stop when asked."""
+    told = False
+
+    def waiting() -> None:
+        nonlocal told
+        if not told:
+            ctx.progress.step_started(name, "another run computes it, waits")
+        told = True
+        ctx.check_stop()
+
+    return waiting
+
+
+def _compute(ctx: RunContext, step: StepSpec, print_: str, origin: Path | None) -> dict[str, Any]:
+    """Take a step from `origin` by reference, or do its work."""
+    name, folder = step.name, ctx.folder.path / "steps" / step.name
+    head = {"fingerprint": print_, "settings": step.settings}
+    folder.mkdir(parents=True, exist_ok=True)
+    if origin is not None:
+        ctx.folder.refer(name, origin, head)
+        ctx.progress.step_started(name, f"taken from {origin}")
+        return {"step": name, "state": "shared", "seconds": 0.0}
+    resumed = (folder / STARTED).exists()
+    atomic.write_json(folder / STARTED, head)
+    ctx.progress.step_started(name, "goes on" if resumed else "")
+    start = time.perf_counter()
+    extra: dict[str, Any] = {}
+    try:
+        record = work_of(step)(ctx, step, folder)
+        extra = record.pop("cost", {})
+    finally:
+        seconds = time.perf_counter() - start
+        _spend(ctx, folder, seconds, extra)
+    ctx.folder.finish(name, {**head, **record})
+    ctx.progress.step_finished(name, seconds, "")
+    write_cost(ctx)
     return {"step": name, "state": "done", "seconds": seconds}
 
 
-def raise_clear(error: OSError, folder: Path) -> None:
+def raise_clear(error: OSError, folder: Path) -> NoReturn:
     """A full disk or an unwritable folder is told in one line; other errors go on as they are."""
     where = error.filename or folder
     if error.errno in NO_ROOM:
