@@ -24,6 +24,8 @@ from gen_features.feature_options import RandomConv64 as Options
 LAYERS = ((3, 8, 5), (8, 8, 3), (8, 16, 3))  # channels in, out, kernel; each strides by 2
 SLOPE = 0.2  # of the leaky rectifier: a half of the signs would be lost without it
 
+CACHE_BYTES = 4 << 20  # of a processor core's own cache
+
 
 def random_weights(seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Kernel (out, in, k, k) and bias (out,) of each layer, float32: uniform, He-scaled (He et al. 2015, eq. 10)."""
@@ -63,15 +65,49 @@ class RandomConv64(FeatureNetwork):
         """x (B, 3, H, W) in [-1, 1] -> (B, 64) float32. Raises: ValueError for other shapes."""
         if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[2:]) < 8:
             raise ValueError(f"random-conv64 takes (B, 3, H, W) with H, W >= 8, got {tuple(x.shape)}")
+        return self._from_first(_strided(x.float(), self.kernels[0], self.biases[0]))
+
+    @torch.no_grad()
+    def prepare_bands(self, bands: Tensor) -> Tensor:
+        """bands (D, H, W) -> (D, 3, 8, H', W'): what each band gives to the first layer as red, green or blue.
+
+        The first layer is linear, so the maps of a triplet are a sum of three of these: of D bands 3 D maps are
+        convolved, however many triplets follow. The bias lies in red.
+        """
+        if bands.ndim != 3 or min(bands.shape[1:]) < 8:
+            raise ValueError(f"random-conv64 takes bands (D, H, W) with H, W >= 8, got {tuple(bands.shape)}")
+        kernel, bias = self.kernels[0], self.biases[0]
+        parts = torch.stack([bias, torch.zeros_like(bias), torch.zeros_like(bias)]).flatten()
+        each = _strided(bands.float()[:, None], kernel.transpose(0, 1).flatten(0, 1)[:, None], parts)
+        return each.unflatten(1, (3, -1))
+
+    @torch.no_grad()
+    def features_of_triplets(self, prepared: Tensor, picks: Tensor) -> Tensor:
+        """picks (T, 3) of the bands that `prepare_bands` saw -> (T, 64), `features` up to rounding."""
+        # on the CPU as many at once as its cache holds, in memory that is used again: fresh pages cost more than sums
+        at_once = max(1, CACHE_BYTES // (4 * prepared[0, 0].numel())) if prepared.device.type == "cpu" else 128
+        maps = prepared.new_empty(min(at_once, len(picks)), *prepared.shape[2:])
+        work = torch.empty_like(maps)
         found = []
-        h = x.float()
-        for kernel, bias in zip(self.kernels, self.biases):
-            h = leaky_relu(conv2d(h, kernel, bias, stride=2, padding=kernel.shape[-1] // 2), SLOPE)
+        for some in picks.split(at_once):
+            for total, (red, green, blue) in zip(maps, some.tolist()):
+                torch.add(prepared[red, 0], prepared[green, 1], out=total).add_(prepared[blue, 2])
+            found.append(self._from_first(maps[: len(some)], work[: len(some)]))
+        return torch.cat(found)
+
+    def _from_first(self, h: Tensor, work: Tensor | None = None) -> Tensor:
+        """Features from the first layer's maps h (B, 8, H', W') before the rectifier; overwrites h and `work`."""
+        found = []
+        for kernel, bias in (*zip(self.kernels[1:], self.biases[1:]), (None, None)):
+            h = leaky_relu(h, SLOPE, inplace=True)
             flat = h.flatten(2)
             mean = flat.mean(2)
             # two passes: the variance of nearly flat maps must not be the difference of large numbers
-            sd = (flat - mean[..., None]).square().mean(2).sqrt()
-            found += [mean, sd]
+            centred = torch.sub(flat, mean[..., None], out=None if work is None else work.flatten(2))
+            found += [mean, centred.square_().mean(2).sqrt()]
+            work = None  # it fits the first layer only
+            if kernel is not None:
+                h = _strided(h, kernel, bias)
         return torch.cat(found, 1)
 
     def protocol(self) -> dict[str, Any]:
@@ -82,6 +118,11 @@ class RandomConv64(FeatureNetwork):
             "input": "3 channels in [-1, 1], native size, no resize",
             "statistics": "mean and sd over positions of three layers",
         }
+
+
+def _strided(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+    """A convolution of stride 2 that keeps ceil(H / 2), ceil(W / 2)."""
+    return conv2d(x, kernel, bias, stride=2, padding=kernel.shape[-1] // 2)
 
 
 def build(options: Options, context: FeaturesContext) -> RandomConv64:

@@ -56,6 +56,18 @@ def test_features_do_not_depend_on_the_company_in_a_batch(network):
     assert torch.allclose(together, alone, atol=1e-5)
 
 
+@pytest.mark.parametrize("h, w", [(20, 26), (9, 31)])
+def test_triplets_of_prepared_bands_give_the_features_of_the_gathered_images(network, h, w):
+    g = torch.Generator().manual_seed(2)
+    bands = torch.rand(7, h, w, generator=g) * 2 - 1
+    picks = torch.stack([torch.randperm(7, generator=g)[:3] for _ in range(11)])
+    got = network.features_of_triplets(network.prepare_bands(bands), picks)
+    assert torch.allclose(got, network.features(bands[picks]), atol=1e-6) and got.shape == (11, 64)
+    assert (got != network.features(bands[picks.flip(1)])).any()  # red and blue are not the same
+    with pytest.raises(ValueError, match="bands"):
+        network.prepare_bands(torch.zeros(7, 5, 9))
+
+
 def test_nothing_is_trained(network):
     assert not any(p.requires_grad for p in network.parameters())
 
