@@ -54,3 +54,11 @@ def wavelengths(text: str) -> list[float]:
     if not found or min(found) <= 0:
         raise typer.BadParameter(f"'{text}': expected wavelengths in nm, e.g. 450,455,460")
     return found
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """ "0,1,2" -> (0, 1, 2). Raises: typer.BadParameter."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"'{text}': expected whole numbers, e.g. 0,1,2") from None

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gen_cli.arguments import Debug
-from gen_cli.commands import data, doctor, evaluate, plugins, recipes, report, run, runs, sample, train
+from gen_cli.commands import compare, data, doctor, evaluate, plugins, recipes, report, run, runs, sample, sweep, train
 from gen_cli.failures import Guarded
 
 app = typer.Typer(
@@ -47,6 +47,8 @@ app.command("train")(train.train)
 app.command("sample")(sample.sample)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
+app.command("sweep")(sweep.sweep)
+app.command("compare")(compare.compare)
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(data.app, name="data")

@@ -125,7 +125,8 @@ class EvaluateOptions:
 def _list_of_values(options: Any, attribute: Any, value: dict[str, Any]) -> None:
     for key, values in value.items():
         if isinstance(values, dict):
-            raise ValueError(f'{attribute.name}: write the dotted key in quotes: "{key}.{next(iter(values), "")}" = [...]')
+            inner = next(iter(values), "")
+            raise ValueError(f'{attribute.name}: write the dotted key in quotes: "{key}.{inner}" = [...]')
         if not isinstance(values, list | tuple) or not values:
             raise ValueError(f"{attribute.name}: '{key}' needs a list of at least one value")
 

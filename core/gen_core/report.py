@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Protocol
 
+from gen_core.errors import UsageError
 from gen_core.volume import VolumeSpec
 
 
@@ -44,3 +45,7 @@ class Report(ABC):
     @abstractmethod
     def write(self, run: RunView, path: Path) -> list[Path]:
         """Write the page to `path` (one self-contained file, atomic)."""
+
+    def compare(self, comparison: Any, path: Path) -> list[Path]:
+        """Draw the Pareto front of a `gen_core.run.compare.Comparison` to `path` (.png or .svg). Optional."""
+        raise UsageError(f"the report {type(self).__name__} draws no comparisons")

@@ -10,7 +10,7 @@ from typing import Any
 
 from gen_core import __version__, atomic
 from gen_core.report import Report, RunView
-from gen_report import figures_curves, figures_images, figures_scores, figures_spectra, tables
+from gen_report import figures_curves, figures_images, figures_pareto, figures_scores, figures_spectra, tables
 from gen_report.gathered import Gathered, gather
 from gen_report.house_style import Picture
 from gen_report.report_options import Html
@@ -37,6 +37,10 @@ class HtmlReport(Report):
             dpi *= SMALLER
         atomic.write_text(path, page)
         return [path]
+
+    def compare(self, comparison: Any, path: Path) -> list[Path]:
+        """Draw the Pareto front of a comparison to a .png or .svg file; returns [path]."""
+        return [figures_pareto.write(comparison, Path(path))]
 
 
 def build(options: Html, context: None) -> HtmlReport:
