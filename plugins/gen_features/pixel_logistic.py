@@ -19,6 +19,7 @@ from gen_core.batch import Batch
 from gen_core.errors import RecipeError
 from gen_core.segmenter import Segmenter, SegmenterContext
 from gen_core.trainable import GroupLoss, Step
+from gen_features.class_masks import check_classes, class_scores, class_targets
 from gen_features.pixel_logistic_options import PixelLogistic as Options
 
 
@@ -33,12 +34,7 @@ class PixelLogistic(Segmenter):
         spec = context.spec
         if spec.depth == "slices":
             raise RecipeError("[segmenter] pixel-logistic reads spectra: depth must be bands, this data set has slices")
-        members = [m for group in options.classes.values() for m in group]
-        missing = sorted({m for m in members if spec.masks and m not in spec.masks})
-        if missing:
-            raise RecipeError(
-                f"[segmenter] classes: the data set has no mask {', '.join(missing)}; it has {', '.join(spec.masks)}"
-            )
+        check_classes(options.classes, spec)
         self.options = options
         self.classes = tuple(options.classes)
         bands = spec.shape[0] * spec.shape[1]
@@ -82,13 +78,7 @@ class PixelLogistic(Segmenter):
 
     def targets(self, batch: Batch) -> Tensor:
         """(B, K, H, W) float32: the union of each class' masks over depth. Raises: RecipeError when one is missing."""
-        found = []
-        for name, members in self.options.classes.items():
-            lacking = [m for m in members if m not in batch.masks]
-            if lacking:
-                raise RecipeError(f"[segmenter] classes.{name}: the volumes carry no mask {', '.join(lacking)}")
-            found.append(torch.stack([batch.masks[m].any(2)[:, 0] for m in members]).any(0))
-        return torch.stack(found, 1).float()
+        return class_targets(self.options.classes, batch)
 
     @torch.no_grad()
     def _learn_whitening(self, features: Tensor, index: int) -> None:
@@ -130,18 +120,8 @@ class PixelLogistic(Segmenter):
     @torch.no_grad()
     def validation_step(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         """Precision, recall and Dice of each class at p >= 0.5, and the precision at 0.95."""
-        target = self.targets(batch).to(batch.x.device) > 0.5
-        p = self.probabilities(batch.x)[:, :, 0]
-        found: dict[str, Tensor] = {}
-        for k, name in enumerate(self.classes):
-            true = target[:, k]
-            share = lambda a, b: a.sum() / b.sum().clamp(min=1)
-            at, sure = p[:, k] >= 0.5, p[:, k] >= 0.95
-            found[f"{name} precision"] = share(at & true, at)
-            found[f"{name} recall"] = share(at & true, true)
-            found[f"{name} dice"] = 2 * (at & true).sum() / (at.sum() + true.sum()).clamp(min=1)
-            found[f"{name} precision at .95"] = share(sure & true, sure)
-        return found
+        target = self.targets(batch).to(batch.x.device)
+        return class_scores(self.classes, self.probabilities(batch.x)[:, :, 0], target)
 
 
 FLOOR = 1e-5  # of the largest eigenvalue, added to all: directions that carry only rounding stay small

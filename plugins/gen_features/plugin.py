@@ -30,3 +30,10 @@ def register_segmenters(register):
         version=1,
         summary="Logistic regression on each pixel's spectrum and its neighbourhood, trained on masks.",
     )
+    register(
+        "w-net",
+        options="gen_features.wnet_options:WNet",
+        build="gen_features.wnet:build",
+        version=1,
+        summary="Two small U-Nets in a row on a few bands, trained on masks.",
+    )
