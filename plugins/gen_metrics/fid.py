@@ -1,7 +1,11 @@
-"""Frechet distance of volume features between each source and validation.
+"""Frechet distance of features between each source and validation: one vector a volume, or plane by plane.
 
 Source: Heusel et al. 2017 (FID); the distance itself is in `frechet.py`. Features are those of a network of the
 recipe, standardized by validation's mean and sd by default, so that no feature dominates by its unit.
+
+planes = "each": a network of images sees every plane as a grey image, and each kind of plane has a distance of its
+own: the axial, coronal and sagittal planes of a stack of slices; each band of a hyperspectral cube (planes across the
+band axis are no pictures). The score is their mean.
 """
 
 from __future__ import annotations
@@ -12,11 +16,23 @@ import torch
 from torch import Tensor
 
 from gen_core.batch import Batch
+from gen_core.errors import RecipeError
 from gen_core.metric import Metric, MetricContext, Result, Value
 from gen_metrics import metric_options as opt
-from gen_metrics.frechet import extrapolate, frechet_rows
-from gen_metrics.intervals import jackknife
-from gen_metrics.streams import Names, batch_features, draw_key, features_treatment
+from gen_metrics.feature_cache import FeatureCache, kept_hashes
+from gen_metrics.frechet_values import FLOOR, frechet_values
+from gen_metrics.sides import Groups, Planes, Rows, Side, pooled_standardizer
+from gen_metrics.streams import (
+    Names,
+    context_features,
+    features_treatment,
+    image_features,
+    in_seeded_order,
+    slices,
+)
+
+ORIENTATIONS = ("axial", "coronal", "sagittal")  # across D, H and W
+SMALLEST = 8  # pixels of a plane's side
 
 
 def standardizer(rows: Tensor, how: str) -> tuple[Tensor, Tensor]:
@@ -28,14 +44,16 @@ def standardizer(rows: Tensor, how: str) -> tuple[Tensor, Tensor]:
     return mean, torch.where(sd > 1e-12, sd, torch.ones_like(sd))
 
 
-def small_flag(counts: dict[str, int], dim: int) -> str:
-    """A warning when a side has no more volumes than features: the covariance is singular, the distance biased up."""
-    few = [f"{n} {s}" for s, n in counts.items() if n <= dim]
-    return f"{', '.join(few)} volumes for {dim} features: biased upwards" if few else ""
+def evenly(n: int, count: int) -> Tensor:
+    """`count` of n indices, evenly spaced around the middle."""
+    return ((torch.arange(count) + 0.5) * n / count).long()
 
 
 class Fid(Metric):
-    """Keeps one feature vector a volume; sorted by a seeded hash of the id, so that order never matters."""
+    """Keeps the features of every volume under its id; all sums run in an order drawn by (seed, id).
+
+    Raises: RecipeError where planes are asked of a network of volumes, or of volumes too thin for them.
+    """
 
     sources = ("train", "val", "reconstruction", "synthetic")
     needs = ("features",)
@@ -43,80 +61,126 @@ class Fid(Metric):
     def __init__(self, options: opt.Fid, context: MetricContext):
         self.options, self.context, self.seed = options, context, context.seed
         self.names = Names()
-        self.rows: dict[str, dict[str, Tensor]] = {}
+        self.features: dict[str, dict[str, Tensor]] = {}  # of each volume (dim,), or (images, dim) plane by plane
+        spec = context.spec
+        self.by_band = spec.depth == "bands"
+        most = options.slices or max(spec.size)
+        self.counts = [1] * spec.size[0] if self.by_band else [min(most, n) for n in spec.size]  # images of each plane
+        if options.planes == "each" and not self.by_band and min(spec.size) < SMALLEST:
+            raise RecipeError(
+                f'[metrics] fid, planes = "each": volumes of {" x ".join(map(str, spec.size))} have planes under '
+                f'{SMALLEST} pixels; use planes = "volume"'
+            )
 
     def update(self, batch: Batch, source: str) -> None:
+        if self.options.planes == "each":
+            found = self._planes(batch, source)
+        else:
+            found = context_features(self.context, self.options.features, batch, source)
+        self.features.setdefault(source, {}).update(zip(self.names.of(batch, source), found))
+
+    def _network(self) -> Any:
         network = self.context.features(self.options.features)
-        features = batch_features(network, batch, getattr(self.context, "device", None))
-        self.rows.setdefault(source, {}).update(zip(self.names.of(batch, source), features))
+        if self.options.planes == "each" and network.takes != "image":
+            raise RecipeError(
+                f'[metrics] fid, planes = "each": [{self.options.features}] takes whole volumes, expected a network '
+                f"that takes images, such as random-conv64"
+            )
+        return network
+
+    def _planes(self, batch: Batch, source: str) -> list[Tensor]:
+        """Of each volume (images, dim) float32, the planes one after the other."""
+        network, device, folder = self._network(), getattr(self.context, "device", None), self._folder()
+        network.eval()
+        treatment = {"planes": "bands" if self.by_band else [ORIENTATIONS, self.counts]}
+        cache = FeatureCache(folder, network.protocol(), treatment, device)
+        found = []
+        for x, hash_ in zip(batch.x, kept_hashes(batch, source if folder else "")):
+            known = cache.get(hash_)
+            if known is None:
+                x = x if device is None else x.to(device)
+                parts = [slices(x, axis)[evenly(x.shape[1 + axis], n)] for axis, n in self._cuts()]
+                known = torch.cat([image_features(network, images) for images in parts]).float()
+                cache.put(hash_, known)
+            found.append(known)
+        return found
+
+    def _cuts(self) -> list[tuple[int, int]]:
+        """(axis of (D, H, W), planes across it that are looked at)."""
+        if self.by_band:
+            return [(0, len(self.counts))]
+        return list(enumerate(self.counts))
+
+    def _folder(self) -> Any:
+        return getattr(self.context, "cache", None)
 
     def merge(self, other: Metric) -> None:
         assert isinstance(other, Fid)
-        for source, rows in other.rows.items():
-            self.rows.setdefault(source, {}).update(rows)
+        for source, found in other.features.items():
+            self.features.setdefault(source, {}).update(found)
 
-    def table(self, source: str) -> Tensor:
-        """(N, dim) features of a source, in seeded random order."""
-        rows = self.rows.get(source, {})
-        names = sorted(rows, key=lambda name: (draw_key(self.seed, name), name))
-        return torch.stack([rows[n] for n in names]) if names else torch.zeros(0, 1, dtype=torch.float64)
+    def _sides(self) -> dict[str, Side]:
+        """Every source with two volumes or more, standardized by validation."""
+        tables = {s: [t for _, t in in_seeded_order(f, self.seed)] for s, f in self.features.items() if len(f) > 1}
+        how, groups = self.options.standardize, self.options.groups
+        if self.options.planes == "volume":
+            rows = {s: torch.stack(t) for s, t in tables.items()}
+            mean, sd = standardizer(rows["val"], how)
+            return {s: Rows((r - mean) / sd) for s, r in rows.items()}
+        planes: dict[str, dict[str, Groups]] = {s: {} for s in tables}
+        for p, name in enumerate(self._plane_names()):
+            of_plane = {s: [v.split(self.counts)[p] for v in t] for s, t in tables.items()}
+            mean, sd = pooled_standardizer(of_plane["val"], how)
+            for s, t in of_plane.items():
+                planes[s][name] = Groups(t, groups, mean, sd)
+        return {s: Planes(sides) for s, sides in planes.items()}
 
-    def _interval(self, a: Tensor, b: Tensor, value: float) -> tuple[float | None, float | None]:
-        groups = min(self.options.groups, len(a) // 2, len(b) // 2)
-        if groups < 3:
-            return None, None
-        left = []
-        for one, two in ((a, b), (b, a)):
-            keep = torch.arange(len(one)) % groups
-            left.append([frechet_rows(one[keep != g], two) for g in range(groups)])
-        return jackknife(left, value)
+    def _plane_names(self) -> tuple[str, ...]:
+        spec = self.context.spec
+        if not self.by_band:
+            return ORIENTATIONS
+        if spec.wavelength_nm:
+            return tuple(f"{nm:g} nm" for nm in spec.wavelength_nm)
+        return tuple(f"band {d}" for d in range(spec.size[0]))
 
     def compute(self) -> Result:
-        val = self.table("val")
-        values: list[Value] = []
-        extra: dict[str, Any] = {}
+        o = self.options
+        each = "one feature vector a volume" if o.planes == "volume" else "features of each plane, mean over planes"
         protocol: dict[str, Any] = {
-            "definition": "Frechet distance of Gaussians fitted to one feature vector a volume, against validation",
-            "standardize": self.options.standardize,
+            "definition": f"Frechet distance of Gaussians fitted to {each}, against validation",
+            "planes": o.planes,
+            "standardize": o.standardize,
             "seed": self.seed,
-            "n": {s: len(r) for s, r in sorted(self.rows.items())},
-            "floor": "training against validation, with as many training volumes as the scored source has",
+            "n": {s: len(f) for s, f in sorted(self.features.items())},
+            "floor": FLOOR,
         }
-        if not self.rows:
+        if not self.features:
             return Result([], protocol)
-        network = self.context.features(self.options.features)
-        protocol |= {"features": network.protocol(), "input": features_treatment(network)}
-        if len(val) < 2:
+        network = self._network()
+        treatment = features_treatment(network) if o.planes == "volume" else "each plane as a grey image"
+        protocol |= {"features": network.protocol(), "input": treatment}
+        if o.planes == "each" and not self.by_band:
+            protocol["slices"] = o.slices
+        if len(self.features.get("val", {})) < 2:
             return Result([], protocol | {"note": "needs at least two validation volumes"})
-        mean, sd = standardizer(val, self.options.standardize)
-        tables = {s: (self.table(s) - mean) / sd for s in self.rows if len(self.rows[s]) >= 2}
-        val, train = tables["val"], tables.get("train")
-        for source in ("train", "reconstruction", "synthetic"):
-            if source not in tables:
-                continue
-            rows = tables[source]
-            value = frechet_rows(rows, val)
-            low, high = self._interval(rows, val, value)
-            floor = None
-            if source != "train" and train is not None:
-                floor = frechet_rows(train[: max(2, len(rows))], val)
-            flag = small_flag({source: len(rows), "validation": len(val)}, val.shape[1])
-            interval = "95 %, delete-a-group jackknife over volumes" if low is not None else ""
-            values.append(Value("fid", value, source, "val", low, high, interval, floor, len(rows), "lower", flag))
-            if self.options.extrapolate and len(rows) >= 32 and len(rows) > 2 * val.shape[1]:
-                extra[source] = self._curve(rows, val)
-        protocol["dim"] = val.shape[1]
-        return Result(values, protocol, {"over_n": extra} if extra else {})
+        sides = self._sides()
+        limit = o.extrapolate and not (o.planes == "each" and self.by_band)  # hundreds of distances for each band
+        values, curves, refused = frechet_values("fid", sides, o.groups, limit, self.seed)
+        protocol["dim"] = sides["val"].dim
+        if refused:
+            protocol["refused"] = refused
+        extra: dict[str, Any] = {"over_n": curves} if curves else {}
+        if o.planes == "each":
+            extra["planes"] = self._each(sides, [v.source for v in values if v.name == "fid"])
+            if not self.by_band:
+                values += [
+                    Value(f"fid {name}", d, source, "val", n=sum(sides[source].volumes), better="lower")
+                    for source, found in extra["planes"].items()
+                    for name, d in found.items()
+                ]
+        return Result(values, protocol, extra)
 
-    def _curve(self, rows: Tensor, val: Tensor) -> dict[str, Any]:
-        """Values at N, mean over disjoint subsets of both sides, and the line over 1/N."""
-        most = min(len(rows), len(val))
-        ns = sorted({most // k for k in (4, 3, 2, 1) if most // k > val.shape[1]})
-        points = []
-        for n in ns:
-            parts = [frechet_rows(rows[i : i + n], val[i : i + n]) for i in range(0, most - n + 1, n)]
-            points.append(sum(parts) / len(parts))
-        if len(ns) < 2:
-            return {"n": ns, "value": points}
-        limit, slope = extrapolate([float(n) for n in ns], points)
-        return {"n": ns, "value": points, "limit": limit, "slope": slope}
+    def _each(self, sides: dict[str, Side], sources: list[str]) -> dict[str, dict[str, float]]:
+        """Source -> plane -> distance to validation."""
+        val = sides["val"].sides
+        return {s: {name: side.distance(val[name]) for name, side in sides[s].sides.items()} for s in sources}

@@ -67,12 +67,15 @@ class MsSsim:
 
 @frozen
 class Fid:
-    """[metrics] fid: Frechet distance of volume features."""
+    """[metrics] fid: Frechet distance of features, one vector a volume or plane by plane."""
 
     features: str = _features()
+    # "each": axial, coronal and sagittal planes, or band by band, each with its own distance; needs takes = "image"
+    planes: Literal["volume", "each"] = "volume"
+    slices: int = _not_negative(32)  # planes of each orientation, evenly spaced; 0 = all
     standardize: Literal["val", "none"] = "val"  # by validation's mean and sd of each feature
     groups: int = field(default=20, validator=validators.ge(2))  # of volumes, for the jackknife
-    extrapolate: bool = True  # line fit over 1/N in extra
+    extrapolate: bool = True  # "fid infinity" from a line over 1/N, where N suffices; not band by band
 
 
 @frozen
@@ -83,9 +86,31 @@ class HyperspectralFid:
     triplets: int = _positive(100)  # random band triplets of each volume
     volumes: int = _not_negative(0)  # of each source about this many, drawn by their ids; 0 = all
     standardize: Literal["val", "none"] = "none"
-    groups: int = field(default=10, validator=validators.ge(2))  # of volumes, for jackknife and extrapolation
+    groups: int = field(default=12, validator=validators.ge(2))  # of volumes, for jackknife and limit
     batch: int = _positive(100)  # images at once through the network
-    extrapolate: bool = True
+    extrapolate: bool = True  # "hyperspectral-fid infinity" from a line over 1/N, N in volumes
+    triplet_curve: bool = False  # the distance over 1, 5, 10, 25, 50, 100, 200 triplets a volume; dear
+
+
+@frozen
+class Kid:
+    """[metrics] kid: kernel distance (unbiased squared MMD, cubic kernel) of volume features."""
+
+    features: str = _features()
+    standardize: Literal["val", "none"] = "val"
+    block: int = field(default=2000, validator=validators.ge(4))  # volumes of each side compared at once, at most
+    groups: int = field(default=20, validator=validators.ge(3))  # of volumes, for the jackknife
+
+
+@frozen
+class Prdc:
+    """[metrics] prdc: precision, recall, density and coverage of volume features."""
+
+    features: str = _features()
+    k: int = _positive(5)  # the k-th neighbour bounds a ball
+    real: Literal["val", "train"] = "val"  # whose volumes are the real ones
+    standardize: Literal["val", "none"] = "val"
+    groups: int = field(default=12, validator=validators.ge(3))  # of volumes, for the jackknife
 
 
 @frozen

@@ -7,12 +7,14 @@ METRICS = {
     "psnr": ("psnr", "Psnr", "Peak signal-to-noise ratio of reconstructions, range 2."),
     "ssim": ("ssim", "Ssim", "Structural similarity of reconstructions, band by band."),
     "ms-ssim": ("ms_ssim", "MsSsim", "Diversity: mean 3-D MS-SSIM over random pairs, safe for thin depth."),
-    "fid": ("fid", "Fid", "Frechet distance of volume features, standardized by validation."),
+    "fid": ("fid", "Fid", "Frechet distance of features, one vector a volume or plane by plane."),
     "hyperspectral-fid": (
         "hyperspectral_fid",
         "HyperspectralFid",
         "Frechet distance over random band triplets.",
     ),
+    "kid": ("kid", "Kid", "Kernel distance of volume features: unbiased for any number of volumes."),
+    "prdc": ("prdc", "Prdc", "Precision, recall, density and coverage of volume features."),
     "spectral-kl": (
         "spectral_kl",
         "SpectralKl",
@@ -23,6 +25,8 @@ METRICS = {
     "throughput": ("throughput", "Throughput", "Samples a second and where the time of the run went."),
 }
 
+VERSIONS = {"fid": 2, "hyperspectral-fid": 2}  # raised when figures come out differently; else 1
+
 
 @hookimpl
 def register_metrics(register):
@@ -31,6 +35,6 @@ def register_metrics(register):
             name,
             options=f"gen_metrics.metric_options:{cls}",
             build=f"gen_metrics.{module}:{cls}",
-            version=1,
+            version=VERSIONS.get(name, 1),
             summary=summary,
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from gen_core.batch import Batch
 from gen_core.errors import RecipeError
+from gen_metrics.feature_cache import FeatureCache, kept_hashes
 
 _REMEMBERED: WeakKeyDictionary[Batch, dict[Any, Any]] = WeakKeyDictionary()
 
@@ -22,6 +24,11 @@ _REMEMBERED: WeakKeyDictionary[Batch, dict[Any, Any]] = WeakKeyDictionary()
 def draw_key(seed: int, name: str) -> int:
     """A 64-bit number drawn by (seed, name): sorts, groups and seeds volumes the same way everywhere."""
     return int.from_bytes(hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=8).digest(), "little")
+
+
+def in_seeded_order(table: dict[str, Any], seed: int) -> list[tuple[str, Any]]:
+    """(name, entry) of a table by name, in an order drawn by (seed, name): that of a random, yet fixed, shuffle."""
+    return sorted(table.items(), key=lambda item: (draw_key(seed, item[0]), item[0]))
 
 
 class Names:
@@ -48,26 +55,57 @@ def remember(batch: Batch, key: Any, make: Callable[[], Any]) -> Any:
 def volume_features(network: Any, x: Tensor, device: Any = None) -> Tensor:
     """x (B, C, D, H, W) -> (B, dim) float64 on the CPU.
 
+    One volume at a time, so that its features never depend on its company in a batch, not even by rounding.
     A network of images sees every slice as a grey image (or the three channels of a colour volume); its features
     are averaged over the slices.
     """
     network.eval()
     x = x if device is None else x.to(device)
     if network.takes == "volume":
-        return network.features(x).double().cpu()
-    b, c, d, h, w = x.shape
-    planes = x.transpose(1, 2).reshape(b * d, c, h, w)
-    if c != 3:
-        planes = planes.mean(1, keepdim=True).expand(-1, 3, -1, -1)
-    parts = [network.features(p.contiguous()) for p in planes.split(128)]
-    return torch.cat(parts).double().cpu().reshape(b, d, -1).mean(1)
+        return torch.cat([network.features(v[None]) for v in x]).double().cpu()
+    return torch.stack([image_features(network, slices(v)).mean(0) for v in x])
 
 
-def batch_features(network: Any, batch: Batch, device: Any = None, mirrored: bool = False) -> Tensor:
-    """`volume_features` of a batch, remembered; `mirrored`: of the volumes flipped left to right."""
-    flip = lambda x: x.flip(-1) if mirrored else x
-    make = lambda: (network, volume_features(network, flip(batch.x), device))
+def slices(volume: Tensor, axis: int = 0) -> Tensor:
+    """volume (C, D, H, W) -> planes across `axis` of (D, H, W) as images (n, 3, ., .), grey or in three colours."""
+    planes = volume.movedim(axis + 1, 0)
+    return planes if planes.shape[1] == 3 else planes.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+
+
+@torch.no_grad()
+def image_features(network: Any, images: Tensor) -> Tensor:
+    """images (n, 3, ., .) -> (n, dim) float64 on the CPU, 128 at a time."""
+    return torch.cat([network.features(p.contiguous()) for p in images.split(128)]).double().cpu()
+
+
+def batch_features(
+    network: Any, batch: Batch, device: Any = None, mirrored: bool = False, source: str = "", folder: Path | None = None
+) -> Tensor:
+    """`volume_features` of a batch, remembered; `mirrored`: of the volumes flipped left to right.
+
+    source, folder: features of real volumes are looked up in this folder first, and kept there.
+    """
+
+    def make() -> tuple[Any, Tensor]:
+        treatment = {"input": features_treatment(network), "mirrored": mirrored}
+        cache = FeatureCache(folder, network.protocol(), treatment, device) if folder is not None else None
+        hashes = kept_hashes(batch, source) if cache is not None else [""] * len(batch)
+        found = [cache.get(h) if cache is not None else None for h in hashes]
+        for i, known in enumerate(found):
+            if known is None:
+                x = batch.x[i : i + 1]
+                found[i] = volume_features(network, x.flip(-1) if mirrored else x, device)[0]
+                if cache is not None:
+                    cache.put(hashes[i], found[i])
+        return network, torch.stack(found)
+
     return remember(batch, ("features", id(network), mirrored), make)[1]
+
+
+def context_features(context: Any, table: str, batch: Batch, source: str, mirrored: bool = False) -> Tensor:
+    """(B, dim) float64: features of a batch by the context's network `table`, on its device and with its cache."""
+    device, folder = getattr(context, "device", None), getattr(context, "cache", None)
+    return batch_features(context.features(table), batch, device, mirrored, source, folder)
 
 
 def features_treatment(network: Any) -> str:

@@ -41,7 +41,8 @@ def test_value_is_the_distance_of_the_pooled_features(context, world, feed, one)
     result = metric.compute()
     got = one(result, "hyperspectral-fid", "synthetic", "val")
     assert got.value == pytest.approx(want, rel=1e-6)
-    assert got.floor == one(result, "hyperspectral-fid", "train").value and got.low <= got.value <= got.high
+    assert 0 < got.floor != one(result, "hyperspectral-fid", "train").value  # 22 training volumes, not 40
+    assert got.low <= got.value <= got.high
     assert result.protocol["triplets"] == 11 and "limit" in result.extra["over_n"]["synthetic"]
 
 
