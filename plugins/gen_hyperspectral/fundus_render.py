@@ -1,8 +1,8 @@
 """From an eye in millimetres to a hyperspectral picture: fields, masks, layers, blur, motion, light and noise.
 
 Reflectance of a point: media * [surface + macular * vessels * ((1 - disc) (rpe + sclera * deep) + disc * nerve)],
-see `fundus_optics`; macular pigment lies behind the surface. Vessels are sampled on a grid twice as fine where pixels
-are coarse, all else at the pixels. Bands are rendered in blocks of bounded memory.
+see `fundus_optics`; macular pigment and deposits lie behind the surface. Vessels are sampled on a grid twice as fine
+where pixels are coarse, all else at the pixels. Bands are rendered in blocks of bounded memory.
 
 Shapes: maps (H, W) float32, volumes (D, H, W) float32 reflectance.
 """
@@ -52,6 +52,7 @@ class Fields:
     disc: Map
     cup: Map
     masks: dict[str, NDArray[np.bool_]]
+    deposits: Map | None = None  # natural density at 450 nm, both ways together; negative where there is less haze
 
 
 def pixel_mm(size: tuple[int, int], fov_mm: float) -> float:
@@ -71,16 +72,16 @@ def fields(eye: Eye, tree: VesselTree, noise_seed: int, size: tuple[int, int], f
 
     a, b = eye.disc_radii
     rho = np.hypot(dx / a, dy[:, None] / b)  # 1 at the rim of the disc
-    disc = _soft(rho, 1.0, 0.035)
-    cup = _soft(np.hypot((dx - 0.06) / a, dy[:, None] / b), eye.cup_ratio, 0.085)
+    disc = soft(rho, 1.0, 0.035)
+    cup = soft(np.hypot((dx - 0.06) / a, dy[:, None] / b), eye.cup_ratio, 0.085)
     to_fovea2 = fx**2 + fy[:, None] ** 2
 
     g = np.random.default_rng([noise_seed, eye.subject, 0, 2])
     # Large choroidal vessels: ribbons along the zero lines of two smooth noises, drawn out towards the equator.
-    ribbons = [np.exp(-((_noise(g, y, x, sy, sx) / width) ** 2)) for sy, sx, width in _CHOROID]
+    ribbons = [np.exp(-((smooth_noise(g, y, x, sy, sx) / width) ** 2)) for sy, sx, width in _CHOROID]
     choroid_vessels = np.maximum(*ribbons)
-    slow = _noise(g, y, x, 2.6, 2.6)
-    grain = _noise(g, y, x, 0.42, 0.42)
+    slow = smooth_noise(g, y, x, 2.6, 2.6)
+    grain = smooth_noise(g, y, x, 0.42, 0.42)
     # Atrophy around the disc and a crescent of pigment: the melanin falls near the rim.
     beta = np.exp(-((np.clip(rho - 1.0, 0, None) / 0.12) ** 2))
     choroid = eye.choroid_mm * (1 + 0.10 * slow) + eye.choroid_vessel_mm * choroid_vessels
@@ -99,7 +100,7 @@ def fields(eye: Eye, tree: VesselTree, noise_seed: int, size: tuple[int, int], f
 
     valid = np.hypot(x, y[:, None]) < FIELD * fov_mm / 2
     onh = (disc > 0.5) & valid
-    cover = {k: _pool(v[1].astype(np.float32), factor) for k, v in vessels.items()}
+    cover = {k: pool(v[1].astype(np.float32), factor) for k, v in vessels.items()}
     vein = (cover[VEIN] >= 0.5) & (cover[VEIN] >= cover[ARTERY]) & valid & ~onh
     artery = (cover[ARTERY] >= 0.5) & ~vein & valid & ~onh
     fovea = (r_fovea < FOVEA_MM) & valid & ~vein & ~artery & ~onh
@@ -133,7 +134,7 @@ def reflectance(eye: Eye, f: Fields, nm: NDArray[np.float64]) -> Map:
     vessels = column(-optics.vessel_density(nm, 1.0, eye.artery_saturation)) * flat(f.artery_cm)
     vessels -= column(optics.vessel_density(nm, 1.0, eye.vein_saturation)) * flat(f.vein_cm)
     np.exp(vessels, out=vessels)
-    vessels = _pool(vessels.reshape(len(nm), H * f.factor, W * f.factor), f.factor).reshape(len(nm), -1)
+    vessels = pool(vessels.reshape(len(nm), H * f.factor, W * f.factor), f.factor).reshape(len(nm), -1)
 
     R = column(-2 * optics.blood_absorption(nm, optics.CHOROID_SATURATION)) * flat(f.choroid_cm)
     R -= column(2 * ln10 * optics.melanin_density(nm)) * flat(f.melanin)
@@ -148,6 +149,8 @@ def reflectance(eye: Eye, f: Fields, nm: NDArray[np.float64]) -> Map:
     R *= vessels
     stained = optics.macular_density(nm) > 1e-4  # the pigment is gone beyond 580 nm
     R[stained] *= np.exp(column(-2 * ln10 * optics.macular_density(nm[stained])) * flat(f.macular))
+    if f.deposits is not None:
+        R *= np.exp(column(-optics.deposit_density(nm)) * flat(f.deposits))
     R += flat(f.surface)
     R *= column(optics.media_transmittance(nm, eye.age))
     return R.reshape(len(nm), H, W)
@@ -191,12 +194,12 @@ def _blur(R: Map, px: float, shift_mm: NDArray[np.float64]) -> Map:
     return fft.irfft2(spectrum, s=(H, W), axes=(1, 2))
 
 
-def _soft(r: NDArray, edge: float, width: float) -> NDArray:
+def soft(r: NDArray, edge: float, width: float) -> NDArray:
     """1 inside, 0 outside, a logistic of `width` between."""
     return 1 / (1 + np.exp(np.clip((r - edge) / width, -40, 40)))
 
 
-def _pool(m: NDArray, factor: int) -> NDArray:
+def pool(m: NDArray, factor: int) -> NDArray:
     """Average over factor x factor fine pixels of the last two axes."""
     if factor == 1:
         return m
@@ -205,7 +208,7 @@ def _pool(m: NDArray, factor: int) -> NDArray:
     return 0.25 * (m[..., 0, :, 0] + m[..., 0, :, 1] + m[..., 1, :, 0] + m[..., 1, :, 1])
 
 
-def _noise(g: np.random.Generator, y: NDArray, x: NDArray, step_y: float, step_x: float) -> Map:
+def smooth_noise(g: np.random.Generator, y: NDArray, x: NDArray, step_y: float, step_x: float) -> Map:
     """Smooth noise of about unit variance at the grid (y, x) in mm: cubic B-splines on a lattice of normal numbers.
 
     The lattice lies in mm, so that any image samples the same function.

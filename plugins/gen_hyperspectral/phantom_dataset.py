@@ -21,6 +21,7 @@ from gen_core.volume import Sample, Scale, VolumeSpec, content_hash
 from gen_hyperspectral import fundus_optics as optics
 from gen_hyperspectral.fundus_render import MASKS, fields, picture, pixel_mm
 from gen_hyperspectral.phantom_cache import Cache
+from gen_hyperspectral.phantom_deposits import LABEL, ceiling_record, deposit_map, draw_deposits
 from gen_hyperspectral.phantom_eye import draw_eye, draw_vessels, draw_visit
 from gen_hyperspectral.phantom_options import RetinaPhantom
 
@@ -49,12 +50,23 @@ def calibration(nm: tuple[float, ...]) -> Scale:
 
 
 def render(
-    options: RetinaPhantom, size: tuple[int, int, int], nm: tuple[float, ...], subject: int, visit: int = 0
+    options: RetinaPhantom,
+    size: tuple[int, int, int],
+    nm: tuple[float, ...],
+    subject: int,
+    visit: int = 0,
+    present: bool | None = None,
 ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.bool_]]]:
-    """(x (1, D, H, W) float32 in [-1, 1], masks name -> (1, H, W)) of one volume."""
+    """(x (1, D, H, W) float32 in [-1, 1], masks name -> (1, H, W)) of one volume.
+
+    present: the same eye, light and noise with or without its deposits, whatever label it drew.
+    """
     eye = draw_eye(options.seed, subject)
     tree = draw_vessels(options.seed, eye, options.vessel_scale)
     maps = fields(eye, tree, options.seed, size[1:], options.fov_mm)
+    deposits = draw_deposits(options, subject, present)
+    if deposits is not None:
+        maps = evolve(maps, deposits=deposits.amount * deposit_map(options, subject, maps))
     scene = draw_visit(options.seed, subject, visit)
     x = np.empty((1, *size), np.float32)
     scale, k, bands = calibration(nm), 0, np.array(nm)
@@ -71,6 +83,8 @@ def render(
 def describe(options: RetinaPhantom, subject: int, size: tuple[int, int, int] = DEFAULT_SIZE) -> dict[str, Any]:
     """The true parameters of an eye: those of `Eye` as drawn (mm, before mirroring) and its places in the picture.
 
+    Where the data set has deposits, `deposits` holds those of this eye.
+
     Pixels are (row, column) in units of pixels from the upper left corner, after mirroring: `disc_px`, `fovea_px`.
     """
     eye = draw_eye(options.seed, subject)
@@ -80,8 +94,10 @@ def describe(options: RetinaPhantom, subject: int, size: tuple[int, int, int] = 
         x = -p[0] if eye.mirrored else p[0]
         return p[1] / px + size[1] / 2, x / px + size[2] / 2
 
+    deposits = draw_deposits(options, subject)
     return {
         **eye.to_json(),
+        **({LABEL: asdict(deposits)} if deposits is not None else {}),
         "pixel_mm": px,
         "disc_px": place(eye.disc),
         "fovea_px": place(eye.fovea),
@@ -134,11 +150,17 @@ class PhantomDataset(Dataset):
             subjects = sorted({subject_name(s) for s, _ in split.keys})
             splits[name] = {"volumes": len(split), "subjects": subjects}
         notes.append("synthetic eyes of a layered model of the fundus; not patients")
+        ceilings = {}
+        if self.options.deposits > 0:
+            ceilings[LABEL] = ceiling_record(
+                self.options, {n: sorted({s for s, _ in self.split(n).keys}) for n in splits}
+            )
         return {
             "splits": splits,
             "notes": notes,
             "wavelength_nm": list(self.nm),
             "scale": self.spec.scale.to_json(),
+            **({"ceilings": ceilings} if ceilings else {}),
         }
 
     def fingerprint(self) -> dict[str, Any]:
@@ -182,8 +204,13 @@ class PhantomSplit(Split):
             hash=digest,
             scale=self.dataset.spec.scale,
             masks=masks,
-            condition={"age": eye.age, "melanin": eye.melanin},
+            condition={"age": eye.age, "melanin": eye.melanin, **self._label(subject)},
         )
+
+    def _label(self, subject: int) -> dict[str, np.float32]:
+        """1 where the eye has deposits, 0 where not; empty in a data set without that label."""
+        found = draw_deposits(self.dataset.options, subject)
+        return {} if found is None else {LABEL: np.float32(found.present)}
 
     def view(self, i: int, draw: int) -> Sample:
         """Volume i, mirrored or not as (seed, i, draw) decides when `augment` has "flip"; masks move along."""
@@ -237,5 +264,8 @@ def _digest(dataset: PhantomDataset, keys: list[Key]) -> str:
     o = asdict(dataset.options)
     for name in ("subjects", "augment", "cache_gib", "workers", "volumes_per_subject"):  # keys say which eyes
         del o[name]
+    if dataset.options.deposits == 0:  # eyes without them keep the entries they had before there were any
+        for name in ("deposits", "deposit_strength", "deposit_spread"):
+            del o[name]
     what = {"version": VERSION, "options": o, "size": dataset.size, "nm": dataset.nm, "keys": keys}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:20]
