@@ -19,6 +19,34 @@ def register_features(register):
         version=1,
         summary="Mean and standard deviation of the fitted codec's last encoder maps.",
     )
+    register(
+        "moco-resnet18",
+        options="gen_features.moco_options:MocoResnet18",
+        build="gen_features.moco:build_resnet18",
+        version=1,
+        summary="Momentum Contrast, 18 layers: learns from this run's volumes which views belong together.",
+    )
+    register(
+        "moco-resnet50",
+        options="gen_features.moco_options:MocoResnet50",
+        build="gen_features.moco:build_resnet50",
+        version=1,
+        summary="Momentum Contrast, 50 layers, as published systems use it for memorization.",
+    )
+    register(
+        "mae-vit",
+        options="gen_features.mae_options:MaeVit",
+        build="gen_features.mae:build",
+        version=1,
+        summary="Masked autoencoder: a small vision transformer that completes hidden patches.",
+    )
+    register(
+        "inception-v3",
+        options="gen_features.inception_options:InceptionV3",
+        build="gen_features.inception_v3:build",
+        version=1,
+        summary="The network of published FID values; weights from a file of yours, checked by hash.",
+    )
 
 
 @hookimpl

@@ -54,7 +54,7 @@ class GroupedBatchNorm(nn.BatchNorm2d):
 
 
 class Residual(nn.Module):
-    """x + F(x), then a rectifier. F is two 3 x 3 convolutions, or 1 x 1, 3 x 3 and 1 x 1 with a fourth of the channels."""
+    """x + F(x), then a rectifier. F is two 3 x 3 convolutions, or a bottleneck 1 x 1, 3 x 3, 1 x 1."""
 
     def __init__(self, cin: int, cout: int, stride: int, bottleneck: bool, norm: Norm):
         super().__init__()

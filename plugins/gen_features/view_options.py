@@ -1,4 +1,4 @@
-"""Settings of the random views that feature networks learn from; attrs only, so that a recipe resolves without torch."""
+"""Settings of the random views that feature networks learn from; attrs only: a recipe resolves without torch."""
 
 from __future__ import annotations
 
