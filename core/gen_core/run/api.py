@@ -198,7 +198,8 @@ def sample_more(
     """
     from gen_core.run.outputs import data_card, write_manifest, write_samples
     from gen_core.run.sample_store import sample_id
-    from gen_core.run.steps import draw, sample_head, sample_seed
+    from gen_core.run.sampling import sample_seed
+    from gen_core.run.steps import draw, sample_head
 
     overrides = [f'sampler.use="{sampler}"'] if sampler else []
     overrides += [f'device="{device}"'] if device else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,11 +12,19 @@ from torch import Tensor
 from gen_core.codec import Codec
 from gen_core.denoising import clamped
 from gen_core.engine.precision import autocast
-from gen_core.engine.seeds import sample_noise
+from gen_core.engine.seeds import sample_noise, stable_seed
 from gen_core.errors import RunError, UsageError
 from gen_core.options import SampleOptions
 from gen_core.prior import DiffusionPrior, DirectPrior, Prior
-from gen_core.sampler import Sampler
+from gen_core.run.context import RunContext
+from gen_core.sampler import Noise, Sampler
+
+Watch = Callable[[float, Tensor, Tensor], None]
+
+
+def sample_seed(ctx: RunContext) -> int:
+    """The seed that every sample's own seed is derived from."""
+    return stable_seed(ctx.seed, "sample", ctx.recipe.sample.seed)
 
 
 def chunks(n: int, batch: int, shard: tuple[int, int] = (1, 1)) -> list[int]:
@@ -35,13 +44,33 @@ def draw_latents(
     device: torch.device,
 ) -> Tensor:
     """z_0 (len(indices), c, d, h, w) of the samples `indices`, each from its own seed."""
+    return latents_from(sample_noise(seed, indices, noise_shape(prior), device), prior, sampler, options, device)
 
+
+def noise_shape(prior: Prior) -> tuple[int, ...]:
+    """The shape of one draw of noise of one sample. Raises: UsageError when nothing can be drawn from the prior."""
     if isinstance(prior, DirectPrior):
-        shape = prior.noise_shape(1)[1:]
-        return prior.draw(sample_noise(seed, indices, shape, device)(0))
-    if not isinstance(prior, DiffusionPrior):
-        raise UsageError(f"prior {type(prior).__name__} offers neither `denoise` nor `draw`")
-    noise = sample_noise(seed, indices, prior.shape, device)
+        return tuple(prior.noise_shape(1)[1:])
+    if isinstance(prior, DiffusionPrior):
+        return tuple(prior.shape)
+    raise UsageError(f"prior {type(prior).__name__} offers neither `denoise` nor `draw`")
+
+
+def latents_from(
+    noise: Noise,
+    prior: Prior,
+    sampler: Sampler,
+    options: SampleOptions,
+    device: torch.device,
+    watch: Watch | None = None,
+) -> Tensor:
+    """z_0 from draws of noise (B, ...): the start is noise(0), the sampler's own draws follow it.
+
+    watch: called with (t, z_t, z_0) whenever a diffusion prior has been asked.
+    """
+    if isinstance(prior, DirectPrior):
+        return prior.draw(noise(0))
+    assert isinstance(prior, DiffusionPrior)  # `noise_shape` refuses what is neither
     steps = options.steps or sampler.steps
     ts = prior.path.grid(steps)
     sigma = prior.path.sigma(ts[:1]).to(torch.float32)
@@ -50,10 +79,11 @@ def draw_latents(
     def denoise(z_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         with autocast(options.precision, device):
             z_0, eps = prior.denoise(z_t, t)
+        if watch is not None:
+            watch(float(t.ravel()[0]), z_t, z_0.float())
         return z_0.float(), eps.float()
 
     call = clamped(denoise, prior.path, options.clamp) if options.clamp else denoise
-    # the start took draw 0 of each sample; the sampler's own draws follow it
     return sampler.sample(call, prior.path, z, ts, lambda k: noise(k + 1))
 
 

@@ -27,7 +27,7 @@ from gen_core.run.folder import read_json, sha256_file
 from gen_core.run.graph import StepSpec, is_trainable
 from gen_core.run.outputs import ASIDE, data_card, note_neighbours, set_aside, write_manifest, write_samples
 from gen_core.run.sample_store import REJECTED, Joined, accepted_samples, chunk_path, sample_id
-from gen_core.run.sampling import chunks, draw_chunk
+from gen_core.run.sampling import chunks, draw_chunk, sample_seed
 from gen_core.run.view import FinishedRun
 
 SPLITS = ("train", "val")
@@ -222,11 +222,6 @@ def draw(ctx: RunContext, work: list[int]) -> Iterator[tuple[int, Tensor, Tensor
         yield chunk, z[:keep], x[:keep], seconds
         drawn += keep
         ctx.progress.update("sample", k + 1, len(work), {"volumes": drawn}, None)
-
-
-def sample_seed(ctx: RunContext) -> int:
-    """The seed that every sample's own seed is derived from."""
-    return stable_seed(ctx.seed, "sample", ctx.recipe.sample.seed)
 
 
 def _readable(path: Path) -> bool:

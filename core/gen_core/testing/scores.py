@@ -109,6 +109,7 @@ class EmptyRun:
     metrics: dict[str, Any] = Factory(dict)
     cost: dict[str, Any] = Factory(dict)
     prepared: dict[str, Any] = Factory(dict)
+    steps: dict[str, dict[str, Any]] = Factory(dict)
     spec: VolumeSpec = Factory(lambda: VolumeSpec(size=(3, 8, 7), wavelength_nm=(500.0, 550.0, 600.0)))
 
     def real(self, split: str, n: int) -> list[Any]:
@@ -118,6 +119,21 @@ class EmptyRun:
         return []
 
     def synthetic(self, n: int) -> list[tuple[str, Any]]:
+        return []
+
+    def find(self, id: str, most: int = 0) -> None:
+        return None
+
+    def rejected(self) -> dict[str, list[str]]:
+        return {}
+
+    def features(self, n: int) -> None:
+        return None
+
+    def interpolation(self, frames: int, most_steps: int) -> list[tuple[float, Any]]:
+        return []
+
+    def denoising(self, frames: int, most_steps: int) -> list[tuple[float, Any, Any]]:
         return []
 
 
