@@ -17,6 +17,7 @@ from gen_core.metric import Metric, MetricContext, Result, Value
 from gen_metrics import metric_options as opt
 from gen_metrics.intervals import jackknife
 from gen_metrics.moments import GroupMoments
+from gen_metrics.postprocess import round_field, sure_pixels
 from gen_metrics.streams import Names, draw_key, mask_union, segment, structure_probability
 
 Gaussian = tuple[Tensor, Tensor]
@@ -38,27 +39,6 @@ def spectral_angle(a: Tensor, b: Tensor) -> float:
     """Angle in radians between two spectra; by atan2, because acos loses half the digits near 0."""
     u, v = a / a.norm(), b / b.norm()
     return float(2 * torch.atan2((u - v).norm(), (u + v).norm()))
-
-
-def round_field(h: int, w: int, rim: float, centre: float) -> Tensor:
-    """(H, W) bool: all pixels, or the round field without its rim and centre (shares of the half width)."""
-    if rim == 0.0 and centre == 0.0:
-        return torch.ones(h, w, dtype=torch.bool)
-    half = min(h, w) / 2
-    y = (torch.arange(h) + 0.5 - h / 2)[:, None]
-    x = (torch.arange(w) + 0.5 - w / 2)[None, :]
-    r = torch.hypot(y, x) / half
-    return (r <= (1 - rim if rim > 0 else float("inf"))) & (r >= centre)
-
-
-def largest_component(mask: Tensor) -> Tensor:
-    """(H, W) bool: only the largest 4-connected component; the first in reading order of equal ones."""
-    from scipy.ndimage import label
-
-    labels, n = label(mask.numpy())
-    if n < 2:
-        return mask
-    return torch.from_numpy(labels == np.bincount(labels.ravel())[1:].argmax() + 1)
 
 
 class SpectralKl(Metric):
@@ -83,10 +63,8 @@ class SpectralKl(Metric):
                 return true & self.field
         segmenter = self.context.segmenter(self.options.segmenter)
         p = segment(segmenter, batch, getattr(self.context, "device", None))
-        found = structure_probability(segmenter, p, structure, members) >= self.options.probability
-        if structure in self.options.largest:
-            found = torch.stack([largest_component(f) for f in found])
-        return found & self.field
+        p = structure_probability(segmenter, p, structure, members)
+        return sure_pixels(p, self.options.probability, self.field, structure in self.options.largest)
 
     @torch.no_grad()
     def update(self, batch: Batch, source: str) -> None:

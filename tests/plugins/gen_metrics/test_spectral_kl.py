@@ -8,7 +8,7 @@ from torch.distributions import MultivariateNormal, kl_divergence
 
 from gen_core.errors import RecipeError
 from gen_metrics.metric_options import SpectralKl as Options
-from gen_metrics.spectral_kl import SpectralKl, gaussian_kl, largest_component, round_field, spectral_angle
+from gen_metrics.spectral_kl import SpectralKl, gaussian_kl, spectral_angle
 
 
 def random_gaussian(seed, dim=9):
@@ -87,21 +87,6 @@ def test_angles_keep_their_digits_near_zero():
     for angle in (1e-9, 0.5, 3.0):
         b = torch.tensor([math.cos(angle), math.sin(angle), 0.0]).double()
         assert spectral_angle(a, 7 * b) == pytest.approx(angle, rel=1e-6)
-
-
-def test_rim_and_centre_of_the_round_field_are_dropped():
-    field = round_field(40, 48, 0.1, 0.2)
-    assert not field[20, 24] and field[20, 24 + 10] and not field[0, 24] and not field[20, 1]
-    assert abs(int(field.sum()) / (math.pi * 20**2) - (0.9**2 - 0.2**2)) < 0.03
-    assert round_field(5, 6, 0.0, 0.0).all()
-
-
-def test_only_the_largest_component_is_kept():
-    mask = torch.zeros(6, 8, dtype=torch.bool)
-    mask[0, :2] = True
-    mask[3:5, 3:6] = True
-    assert int(largest_component(mask).sum()) == 6 and not largest_component(mask)[0, 0]
-    assert not largest_component(torch.zeros(3, 3, dtype=torch.bool)).any()
 
 
 def test_an_unknown_structure_is_one_line(context, batches):
