@@ -1,9 +1,13 @@
 """The Frechet distance of volume features as a metric."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from gen_core.batch import Batch
+from gen_core.errors import RecipeError
+from gen_core.volume import VolumeSpec
 from gen_metrics.fid import Fid, standardizer
 from gen_metrics.frechet import frechet_gaussians
 from gen_metrics.metric_options import Fid as Options
@@ -60,3 +64,62 @@ def test_an_image_network_sees_every_slice(context, world, feed, one):
     result = feed(Fid(Options(features="colours"), context)).compute()
     assert "each slice" in result.protocol["input"]
     assert one(result, "fid", "synthetic").value >= 0
+
+
+def test_bands_have_a_distance_each_and_the_score_is_their_mean(context, world, feed, one):
+    options = Options(features="colours", planes="each", standardize="none")
+    result = feed(Fid(options, context)).compute()
+    network = context.features("colours")
+    rows = lambda s, d: network.features(world[s][0][:, :, d].expand(-1, 3, -1, -1)).double()
+    each = {}
+    for d, nm in enumerate((450, 500, 540, 600, 700)):
+        a, b = rows("synthetic", d), rows("val", d)
+        each[f"{nm} nm"] = frechet_gaussians(a.mean(0), torch.cov(a.T), b.mean(0), torch.cov(b.T))
+    assert result.extra["planes"]["synthetic"] == pytest.approx(each, rel=1e-4, abs=1e-7)
+    got = one(result, "fid", "synthetic", "val")
+    assert got.value == pytest.approx(sum(each.values()) / 5, rel=1e-4) and got.low <= got.value <= got.high
+
+
+def stacks(n, seed, tilt=0.0):
+    """n stacks (n, 1, 10, 12, 14) of noise; `tilt` brightens them along H."""
+    x = torch.rand(n, 1, 10, 12, 14, generator=torch.Generator().manual_seed(seed)) - 0.5
+    return x + tilt * torch.linspace(-1, 1, 12)[:, None]
+
+
+def test_stacks_of_slices_have_axial_coronal_and_sagittal_distances(context, one):
+    ct = SimpleNamespace(**{**vars(context), "spec": VolumeSpec((10, 12, 14), depth="slices")})
+    metric = Fid(Options(features="colours", planes="each", slices=4), ct)
+    metric.update(Batch(stacks(24, 0), [f"v{i}" for i in range(24)]), "val")
+    metric.update(Batch(stacks(24, 1, 0.3), [f"s{i}" for i in range(24)]), "synthetic")
+    result = metric.compute()
+    axial, coronal, sagittal = (one(result, f"fid {p}", "synthetic").value for p in ("axial", "coronal", "sagittal"))
+    assert one(result, "fid", "synthetic").value == pytest.approx((axial + coronal + sagittal) / 3)
+    # across H each plane is evenly bright, so only there the tilt makes bright and dark planes
+    network = context.features("colours")
+    at = [1, 4, 7, 10]  # four of twelve, evenly spaced
+    rows = lambda x: network.features(
+        x[:, 0, :, at].transpose(1, 2).flatten(0, 1)[:, None].expand(-1, 3, -1, -1)
+    ).double()
+    a, b = rows(stacks(24, 1, 0.3)), rows(stacks(24, 0))
+    a, b = (a - b.mean(0)) / b.std(0), (b - b.mean(0)) / b.std(0)
+    want = frechet_gaussians(a.mean(0), torch.cov(a.T), b.mean(0), torch.cov(b.T))
+    assert coronal == pytest.approx(want, rel=1e-6)
+    assert one(result, "fid infinity", "synthetic").value < one(result, "fid", "synthetic").value
+
+
+def test_planes_need_a_network_of_images_and_room(context, batches):
+    with pytest.raises(RecipeError, match="takes whole volumes"):
+        Fid(Options(planes="each"), context).update(batches("val", 2)[0], "val")
+    thin = SimpleNamespace(**{**vars(context), "spec": VolumeSpec((5, 12, 14), depth="slices")})
+    with pytest.raises(RecipeError, match="5 x 12 x 14 have planes under 8 pixels"):
+        Fid(Options(features="colours", planes="each"), thin)
+
+
+def test_limits_stand_beside_the_scores_where_volumes_suffice(context, feed, one):
+    result = feed(Fid(Options(), context)).compute()
+    limit, floor = (one(result, "fid infinity", s) for s in ("reconstruction", "train"))  # 24 = 4 x 6 volumes
+    assert limit.low < limit.value < limit.high and limit.floor == floor.value and floor.floor is None
+    curve = result.extra["over_n"]["reconstruction"]
+    assert curve["limit"] == limit.value and curve["n"] == pytest.approx([6, 8, 12, 24])
+    assert "4 x 6 feature vectors" in result.protocol["refused"]["synthetic, infinity"]  # 22 volumes
+    assert not [v for v in feed(Fid(Options(extrapolate=False), context)).compute().values if "infinity" in v.name]

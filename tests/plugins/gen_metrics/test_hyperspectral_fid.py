@@ -58,3 +58,68 @@ def test_a_part_of_the_volumes_is_drawn_by_their_ids(context, feed):
     part = feed(HyperspectralFid(Options(features="colours", triplets=2, volumes=20), context)).compute()
     again = feed(HyperspectralFid(Options(features="colours", triplets=2, volumes=20), context), 3).compute()
     assert part.protocol["n"] == again.protocol["n"] and 10 <= part.protocol["n"]["train"] <= 30
+
+
+def test_the_curve_over_triplets_uses_the_first_of_each_volume(context, world, feed):
+    curve = feed(HyperspectralFid(Options(features="colours", triplets=4, triplet_curve=True), context)).compute()
+    found = curve.extra["over_triplets"]["synthetic"]
+    assert found["n"] == [1, 5, 10, 25, 50, 100, 200]
+    assert band_triplets(5, 200, 3, "eye")[:10].tolist() == band_triplets(5, 10, 3, "eye").tolist()
+    plain = feed(HyperspectralFid(Options(features="colours", triplets=10, extrapolate=False), context)).compute()
+    (at_ten,) = [v.value for v in plain.values if v.source == "synthetic"]
+    assert found["value"][2] == pytest.approx(at_ten, rel=1e-9)
+    slope, limit = np.polyfit(1 / np.array(found["n"]), found["value"], 1)
+    assert (found["limit"], found["slope"]) == pytest.approx((limit, slope), rel=1e-9)
+    # more triplets of the same volumes do not change what four give
+    (four,) = [v for v in curve.values if v.source == "synthetic" and v.name == "hyperspectral-fid"]
+    short = feed(HyperspectralFid(Options(features="colours", triplets=4), context)).compute()
+    assert four in short.values
+
+
+def test_a_network_that_prepares_bands_is_asked_once_a_volume(context, batches):
+    class Prepared:
+        takes, dim, prepared = "image", 3, 0
+
+        def eval(self):
+            return self
+
+        def prepare_bands(self, bands):
+            self.prepared += 1
+            return bands.mean((1, 2))
+
+        def features_of_triplets(self, prepared, picks):
+            return prepared[picks]
+
+        def protocol(self):
+            return {"name": "prepared"}
+
+    network = Prepared()
+    other = SimpleNamespace(**{**vars(context), "features": lambda table: network})
+    metric = HyperspectralFid(Options(triplets=7, batch=3), other)
+    batch = batches("val", 4)[0]
+    metric.update(batch, "val")
+    assert network.prepared == 4
+    rows = metric.features["val"]["v002"]
+    want = batch.x[2, 0].mean((1, 2))[torch.from_numpy(band_triplets(5, 7, 3, "v002"))]
+    assert torch.equal(rows, want)
+
+
+def test_too_few_vectors_give_no_score_and_say_so(context, batches):
+    class Wide:
+        takes, dim = "image", 400
+
+        def eval(self):
+            return self
+
+        def features(self, x):
+            return x.flatten(1)[:, :400]
+
+        def protocol(self):
+            return {"name": "wide"}
+
+    other = SimpleNamespace(**{**vars(context), "features": lambda table: Wide()})
+    metric = HyperspectralFid(Options(triplets=2), other)
+    for source in ("val", "synthetic"):
+        metric.update(batches(source, 20)[0], source)
+    result = metric.compute()
+    assert result.values == [] and "40 feature vectors of synthetic for 400" in result.protocol["refused"]["synthetic"]
