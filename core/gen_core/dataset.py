@@ -59,6 +59,8 @@ class Dataset(ABC):
         """Fill caches, compute scales, refuse equal content in two splits; return what `prepare` should record.
 
         The result is JSON: at least {"splits": {name: {"volumes": n, "subjects": [...]}}, "notes": [...]}.
+        Where it is known how well a yes-no condition can be told from volumes at most: "ceilings": {condition:
+        {"auc": of the best observer, "splits": {name: its AUC on these volumes}, "definition": "..."}}.
         Called once a run; a dataset built again later finds the cache.
         """
         return {}

@@ -48,8 +48,14 @@ class FeatureNetwork(Trainable):
 class FeaturesContext:
     """What core hands to a feature network: the spec, and the fitted codec or another network on request."""
 
-    def __init__(self, spec: VolumeSpec, codec: Any = None, features: Callable[[str], FeatureNetwork] | None = None):
-        self.spec, self._codec, self._features = spec, codec, features
+    def __init__(
+        self,
+        spec: VolumeSpec,
+        codec: Any = None,
+        features: Callable[[str], FeatureNetwork] | None = None,
+        fresh: Callable[[str], FeatureNetwork] | None = None,
+    ):
+        self.spec, self._codec, self._features, self._fresh = spec, codec, features, fresh
 
     def codec(self) -> Any:
         """The run's fitted codec (loaded on first use)."""
@@ -60,3 +66,9 @@ class FeaturesContext:
         if self._features is None:
             raise UsageError(f"[{table}] is asked for where there are no other feature networks")
         return self._features(table)
+
+    def fresh(self, table: str) -> FeatureNetwork:
+        """The network of another [features] table with its weights as built, the same at every call."""
+        if self._fresh is None:
+            raise UsageError(f"[{table}] is asked for where there are no other feature networks")
+        return self._fresh(table)

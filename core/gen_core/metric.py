@@ -25,6 +25,7 @@ class MetricContext(Protocol):
     counts: dict[str, int]  # volumes of each source that this evaluation will deliver
     real_splits_disjoint: bool
     cost: dict[str, Any]  # measured times of the run so far, by step (for throughput)
+    prepared: dict[str, Any]  # what the data set's `prepare` recorded, such as ceilings of its labels
     cache: Path | None  # a folder shared by runs for what is dear to compute again, such as features of real volumes
 
     def codec(self) -> Any: ...

@@ -47,6 +47,13 @@ def register_features(register):
         version=1,
         summary="The network of published FID values; weights from a file of yours, checked by hash.",
     )
+    register(
+        "probe",
+        options="gen_features.probe_options:Probe",
+        build="gen_features.probe:build",
+        version=1,
+        summary="Tells a yes-no condition of the volumes from another network's features; linear or fine-tuned.",
+    )
 
 
 @hookimpl

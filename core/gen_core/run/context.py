@@ -15,6 +15,7 @@ from gen_core.codec import Codec, CodecContext
 from gen_core.dataset import Dataset, DatasetContext, Split
 from gen_core.engine.checkpoint import load_weights
 from gen_core.engine.events import EventLog, read_events
+from gen_core.engine.seeds import seeded_global
 from gen_core.engine.stop import StopFlag
 from gen_core.errors import Stopped, UsageError
 from gen_core.features import FeatureNetwork, FeaturesContext
@@ -144,7 +145,13 @@ class RunContext:
 
     def new_features(self, name: str) -> FeatureNetwork:
         """The feature network of table `name`, weights as built."""
-        return self._build(name, FeaturesContext(self.spec, self.codec, self.features)).to(self.device)
+        context = FeaturesContext(self.spec, self.codec, self.features, self.fresh_features)
+        return self._build(name, context).to(self.device)
+
+    def fresh_features(self, name: str) -> FeatureNetwork:
+        """The feature network of table `name`, never fitted: its weights are a function of (seed, table)."""
+        with seeded_global(self.seed, "fresh", name):
+            return self.new_features(name).eval().requires_grad_(False)
 
     def features(self, name: str) -> FeatureNetwork:
         """The feature network of table `name`, fitted when it is trainable."""

@@ -11,6 +11,7 @@ from gen_core.batch import Batch
 from gen_core.errors import RecipeError
 from gen_core.metric import SOURCES, Metric
 from gen_core.run.context import RunContext
+from gen_core.run.folder import read_json
 from gen_core.run.sample_store import accepted_samples
 
 
@@ -24,6 +25,7 @@ class EvaluationContext:
         self.real_splits_disjoint = disjoint
         self.cost = ctx.cost()
         self.cache = ctx.cache
+        self.prepared = read_json(ctx.folder.step("prepare") / "prepared.json") or {}
 
     def codec(self) -> Any:
         return self._ctx.codec()
