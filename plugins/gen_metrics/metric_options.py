@@ -35,6 +35,10 @@ def _falling_or_equal(instance: Any, attribute: Any, value: tuple[float, float])
         raise ValueError(f"'{attribute.name}' must be two rising numbers above 0, got {list(value)}")
 
 
+def _vein_artery_disc() -> dict[str, tuple[str, ...]]:
+    return {"vein": ("vein",), "artery": ("artery",), "onh": ("onh",)}
+
+
 def _vessel_and_disc() -> dict[str, tuple[str, ...]]:
     return {"vessel": ("vein", "artery"), "onh": ("onh",)}
 
@@ -126,6 +130,20 @@ class SpectralKl:
     centre: float = field(default=0.0, validator=[validators.ge(0.0), validators.lt(1.0)])  # of the half width
     ridge: float = _positive(1e-3)  # added to the diagonal of every covariance, in squared units of [-1, 1]
     groups: int = field(default=16, validator=validators.ge(2))  # of volumes, for the jackknife
+
+
+@frozen
+class Segmentation:
+    """[metrics] segmentation: how well the segmenter finds structures that have masks, before and after cropping."""
+
+    segmenter: str = _segmenter()
+    classes: dict[str, tuple[str, ...]] = Factory(_vein_artery_disc)  # class -> masks whose union is the truth
+    against: dict[str, tuple[str, ...]] = Factory(dict)  # class -> a second observer's masks
+    threshold: float = _share(0.5)  # before post-processing
+    probability: float = _share(0.95)  # after: pixels at least this sure
+    rim: float = field(default=0.1, validator=[validators.ge(0.0), validators.lt(1.0)])  # after: of the half width
+    centre: float = field(default=0.1, validator=[validators.ge(0.0), validators.lt(1.0)])  # after: of the half width
+    largest: tuple[str, ...] = ("onh",)  # after: of these only the largest component counts
 
 
 @frozen

@@ -20,6 +20,11 @@ METRICS = {
         "SpectralKl",
         "Gaussian KL and spectral angle of each structure's spectra.",
     ),
+    "segmentation": (
+        "segmentation",
+        "Segmentation",
+        "Precision, recall and Dice of the segmenter before and after post-processing.",
+    ),
     "anatomy": ("anatomy", "Anatomy", "Discs found, vessel share of the field, vessel contrast kept."),
     "memorization": ("memorization", "Memorization", "Nearest training neighbours and the share of copies."),
     "throughput": ("throughput", "Throughput", "Samples a second and where the time of the run went."),
