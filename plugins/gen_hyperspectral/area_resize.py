@@ -80,3 +80,12 @@ def area_resize(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         last = min(first + TILE, size[0])
         out[..., first:last, :] = resize_columns(resize_rows(x, rows, first, last, 0), columns)
     return out
+
+
+def resize_valid(volume: np.ndarray, valid: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Area-resized values and valid pixels: invalid ones do not enter the mean."""
+    if valid.all():
+        return area_resize(volume, size), np.ones(size, bool)
+    cover = area_resize(valid.astype(np.float32), size)
+    total = area_resize(np.where(valid, volume, 0.0), size)
+    return total / np.maximum(cover, 1e-6), cover >= 0.5

@@ -19,7 +19,8 @@ from gen_core.dataset import Dataset, DatasetContext, Split, view_generator
 from gen_core.errors import DataError, RecipeError
 from gen_core.volume import Geometry, Sample, Scale, VolumeSpec
 from gen_core.writer import RawVolume
-from gen_hyperspectral.area_resize import area_resize
+from gen_hyperspectral.area_resize import area_resize, resize_valid
+from gen_hyperspectral.augment import mirror_and_turn
 from gen_hyperspectral.bands import Selection, evenly, gaussian, good_bands, nearest
 from gen_hyperspectral.cache import Cache, key_of, source_hash
 from gen_hyperspectral.dataset_options import Hyperspectral
@@ -434,13 +435,13 @@ class CubeSplit(Split):
         named = {name: np.array(mask[cut]) for name, mask in masks.items() if mask is not None}
         size = dataset._size
         if volume.shape[1:] != size[1:]:
-            volume, valid = _resize_valid(volume, valid, size[1:])
+            volume, valid = resize_valid(volume, valid, size[1:])
             named = {name: area_resize(mask, size[1:]) >= 0.5 for name, mask in named.items()}
         x_ = np.clip(dataset.scale.to_unit(volume[None]), -1.0, 1.0)
         x_[:, :, ~valid] = -1.0
         named = {"valid": valid, **named}
         if rng is not None:
-            x_, named = _augment(x_, named, options.augment, rng)
+            x_, named = mirror_and_turn(x_, named, options.augment, rng)
         return Sample(
             x=np.ascontiguousarray(x_, np.float32),
             id=id,
@@ -450,26 +451,3 @@ class CubeSplit(Split):
             geometry=Geometry(history=tuple(history)),
             masks={name: np.ascontiguousarray(mask)[None] for name, mask in named.items()},
         )
-
-
-def _resize_valid(volume: np.ndarray, valid: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Area-resized values and valid pixels: invalid ones do not enter the mean."""
-    if valid.all():
-        return area_resize(volume, size), np.ones(size, bool)
-    cover = area_resize(valid.astype(np.float32), size)
-    total = area_resize(np.where(valid, volume, 0.0), size)
-    return total / np.maximum(cover, 1e-6), cover >= 0.5
-
-
-def _augment(
-    x: np.ndarray, masks: dict[str, np.ndarray], names: tuple[str, ...], rng: np.random.Generator
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Mirror and turn in plane, masks alike. The draws do not depend on which of them are switched on."""
-    mirror_h, mirror_v, turns = rng.random() < 0.5, rng.random() < 0.5, int(rng.integers(4))
-
-    def move(a: np.ndarray) -> np.ndarray:
-        a = a[..., ::-1] if "flip_h" in names and mirror_h else a
-        a = a[..., ::-1, :] if "flip_v" in names and mirror_v else a
-        return np.rot90(a, turns, (-2, -1)) if "rot90" in names else a
-
-    return move(x), {name: move(mask) for name, mask in masks.items()}

@@ -12,7 +12,7 @@ from gen_hyperspectral.reader_options import Axes
 share = validators.and_(validators.ge(0.0), validators.le(1.0))
 
 
-def _distinct(instance: Any, attribute: Any, value: tuple[str, ...]) -> None:
+def distinct(instance: Any, attribute: Any, value: tuple[str, ...]) -> None:
     if len(set(value)) != len(value):
         raise ValueError(f"'{attribute.name}' names something twice: {', '.join(value)}")
 
@@ -74,4 +74,4 @@ class Hyperspectral:
     masks: dict[str, str] = Factory(dict)  # name = file beside the cube, such as "{stem}_vein.png" or .npy
     scale: CubeScale = CubeScale()
     crop: Crop = Crop()
-    augment: tuple[Literal["flip_h", "flip_v", "rot90"], ...] = field(default=(), validator=_distinct)
+    augment: tuple[Literal["flip_h", "flip_v", "rot90"], ...] = field(default=(), validator=distinct)

@@ -19,6 +19,13 @@ def register_datasets(register):
         version=1,
         summary="Synthetic eyes from a layered model of the fundus, with masks; any size and band list.",
     )
+    register(
+        "fundus-photographs",
+        options="gen_hyperspectral.fundus_photographs_options:FundusPhotographs",
+        build="gen_hyperspectral.fundus_photographs:build",
+        version=1,
+        summary="A folder of colour fundus photographs with masks; three planes, blue, green and red.",
+    )
 
 
 @hookimpl

@@ -67,7 +67,7 @@ def find_sources(options: Hyperspectral) -> list[Source]:
             continue
         files = tuple(reader.files(path))
         name = relative.with_suffix("").as_posix()
-        found.setdefault(files[0], Source(path, name, _subject(relative, options.subject), reader, files))
+        found.setdefault(files[0], Source(path, name, subject_of(relative, options.subject), reader, files))
     if not found:
         where = f"'{root}' (dataset.pattern = '{options.pattern}')" if root.is_dir() else f"'{root}'"
         raise DataError(f"dataset.root: no cube (npy, npz, ENVI, MATLAB v5) in {where}; or use the phantom ({PHANTOM})")
@@ -83,7 +83,7 @@ def _unique(sources: list[Source]) -> list[Source]:
     return [s if count[s.id] == 1 else evolve(s, id=s.id + s.path.suffix) for s in sources]
 
 
-def _subject(relative: Path, how: str) -> str:
+def subject_of(relative: Path, how: str) -> str:
     if not how:
         return relative.stem
     if re.fullmatch(r"-?\d+", how):
