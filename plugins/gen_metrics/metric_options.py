@@ -176,6 +176,20 @@ class Memorization:
     noise: float = _not_negative(0.02)  # sd of the planted copies' noise, of the range [-1, 1]
 
 
+def _some(instance: Any, attribute: Any, value: tuple[str, ...]) -> None:
+    if not value or len(set(value)) < len(value):
+        raise ValueError(f"'{attribute.name}' must name at least one table, each once, got {list(value)}")
+
+
+@frozen
+class Utility:
+    """[metrics] utility: what features pre-trained on real, synthetic or all volumes are worth to a probe."""
+
+    # [features] tables of probes; all are compared with the first, such as the one pre-trained on real volumes only.
+    probes: tuple[str, ...] = field(default=("features.probe",), validator=_some, metadata={"table": "features"})
+    label: str = "deposits"  # the condition that the probes tell
+
+
 @frozen
 class Throughput:
     """[metrics] throughput: no settings; times come from the run's cost.json."""

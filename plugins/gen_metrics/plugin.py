@@ -27,6 +27,7 @@ METRICS = {
     ),
     "anatomy": ("anatomy", "Anatomy", "Discs found, vessel share of the field, vessel contrast kept."),
     "memorization": ("memorization", "Memorization", "Nearest training neighbours and the share of copies."),
+    "utility": ("utility", "Utility", "Areas under ROC curves of probes, by what their features learned from."),
     "throughput": ("throughput", "Throughput", "Samples a second and where the time of the run went."),
 }
 

@@ -59,6 +59,29 @@ class Colours:
         return {"name": "colours", "sha256": "1" * 64}
 
 
+class Reader:
+    """A probe of the label `deposits`: the logit is the brightness of some bands, which knows a little of it."""
+
+    takes, dim = "volume", 1
+
+    def __init__(self, bands):
+        self.bands = bands
+
+    def eval(self):
+        return self
+
+    def features(self, x):
+        return x[:, :, self.bands].mean((1, 2, 3, 4))[:, None]
+
+    def protocol(self):
+        return {"name": "reader", "label": "deposits", "sha256": str(self.bands)}
+
+
+def deposits(x: torch.Tensor) -> torch.Tensor:
+    """(B,) 0 or 1: whether volumes are bright in the middle of some bands, more or less."""
+    return (x[:, 0, 1:4, 5:15, 4:20].mean((1, 2, 3)) > 0.1).float()
+
+
 def make_volumes(n: int, seed: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """n volumes (n, 1, D, H, W) with one bright disc (onh) and one dark bar (vessel), and their masks."""
     g = torch.Generator().manual_seed(seed)
@@ -111,6 +134,7 @@ def batches(world):
                     ids=[f"{prefix}{j:03d}" for j in i],
                     reference=None if reference is None else reference[i],
                     masks={k: m[i] for k, m in masks.items()},
+                    condition={"deposits": deposits(x[i])} if source in ("train", "val") else {},
                 )
             )
         return found
@@ -122,6 +146,7 @@ def batches(world):
 def context(world):
     """A metric context over the stand-ins."""
     networks = {"features": Projection(), "colours": Colours()}
+    networks |= {"features.real": Reader([0]), "features.both": Reader([0, 4]), "features.none": Reader([3])}
     return SimpleNamespace(
         spec=VolumeSpec((D, H, W), wavelength_nm=(450.0, 500.0, 540.0, 600.0, 700.0)),
         seed=3,
