@@ -123,8 +123,8 @@ def compare(
     machines = {canonical({k: run.machine.get(k) for k in ("cpu", "gpu", "threads", "device")}) for run in runs}
     if len(machines) > 1:
         notes.append("the runs were made on different machines or thread counts: times are no comparison")
-    flags = {f"{ref}: {run.scores[ref].flag}" for ref in refs for run in runs if ref in run.scores}
-    notes += sorted(f for f in flags if not f.endswith(": "))
+    shown = [run.scores[ref] for ref in refs for run in runs if ref in run.scores]
+    notes += list(dict.fromkeys(f"{s.metric}, {s.name} ({s.source}): {s.flag}" for s in shown if s.flag))
     found = Comparison(runs, differing(runs), refs, notes, axes)
     return attrs.evolve(found, front=front(runs, *axes)) if axes else found
 
@@ -270,7 +270,9 @@ def pick(scores: Sequence[Score], text: str) -> Score:
     """The one score that `text` names: of several, the first of the samples. Raises: UsageError with what there is."""
     found = _matching(scores, text)
     if not found:
-        known = [score.name if score.metric == COST else score.ref for score in scores]
+        metric = text.removeprefix("metrics.").partition(":")[0]
+        known = [s.ref for s in scores if s.metric == metric]  # of a metric we have, its figures; else all metrics
+        known = known or list(dict.fromkeys(s.name if s.metric == COST else s.metric for s in scores))
         raise UsageError(f"no score '{text}'; there are {', '.join(known) or 'none'}{did_you_mean(text, known)}")
     return next((score for score in found if score.source == "synthetic"), found[0])
 

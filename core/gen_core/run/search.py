@@ -14,6 +14,7 @@ from typing import Any
 from gen_core.engine.seeds import stable_seed
 from gen_core.errors import MissingError
 from gen_core.options import SearchOptions
+from gen_core.recipe.write import value_text
 
 Trial = tuple[dict[str, Any], float | None]
 """Settings, and the value found; None for a trial that failed."""
@@ -36,7 +37,7 @@ def ask(
         good = value is not None and math.isfinite(value)
         past.append(
             optuna.trial.create_trial(
-                params={key: _hashable(value) for key, value in settings.items()},
+                params={key: _plain(value) for key, value in settings.items()},
                 distributions=spaces,
                 value=value if good else None,
                 state=optuna.trial.TrialState.COMPLETE if good else optuna.trial.TrialState.FAIL,
@@ -48,17 +49,23 @@ def ask(
         study = optuna.create_study(direction="maximize" if maximize else "minimize", sampler=sampler)
         study.add_trials(past)
         found = study.ask(spaces).params
-        proposals.append({key: list(v) if isinstance(v, tuple) else v for key, v in found.items()})
+        proposals.append({key: _choice(space[key], value) for key, value in found.items()})
     return proposals
 
 
 def _distribution(optuna: Any, options: SearchOptions) -> Any:
     if options.choices:
-        return optuna.distributions.CategoricalDistribution([_hashable(choice) for choice in options.choices])
+        return optuna.distributions.CategoricalDistribution([_plain(choice) for choice in options.choices])
     whole = isinstance(options.low, int) and isinstance(options.high, int)
     kind = optuna.distributions.IntDistribution if whole else optuna.distributions.FloatDistribution
     return kind(options.low, options.high, log=options.log)
 
 
-def _hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _plain(value: Any) -> Any:
+    """A list as text: optuna chooses among plain values only."""
+    return value_text(value) if isinstance(value, list | tuple) else value
+
+
+def _choice(options: SearchOptions, value: Any) -> Any:
+    """The choice that optuna saw as `value`; a value of a range is itself."""
+    return next((choice for choice in options.choices if _plain(choice) == value), value)
