@@ -28,8 +28,7 @@ def read_photograph(path: Path, grey: str = "refuse") -> tuple[np.ndarray, np.nd
         with Image.open(path) as image:
             if getattr(image, "n_frames", 1) > 1:
                 raise DataError(f"{path}: {image.n_frames} pages in one file; expected one photograph")
-            raw_mode = str(image.tile[0].args[0] if image.tile and isinstance(image.tile[0].args, tuple) else "")
-            if "16" in raw_mode and image.mode in ("RGB", "RGBA"):
+            if image.mode in ("RGB", "RGBA") and any("16" in str(tile[3]) for tile in image.tile):  # as stored
                 notes.append("16 bits a colour, of which 8 are used")
             image.load()
             image = ImageOps.exif_transpose(image)
