@@ -15,10 +15,9 @@ def _vein_artery_disc() -> dict[str, tuple[str, ...]]:
 
 def _wnet_fit() -> FitOptions:
     return FitOptions(
-        steps=1500,
+        steps=600,
         batch=4,
-        lr=5e-3,
-        weight_decay=1e-4,
+        lr=1e-2,
         schedule="cosine",
         warmup=20,
         clip=1.0,
