@@ -68,6 +68,21 @@ class _View:
     stride: tuple[int, ...]
 
 
+# what reading a damaged or foreign file can end in
+BROKEN = (
+    _Refused,
+    SafetensorError,
+    zipfile.BadZipFile,
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+)
+
+
 def read_tensors(path: str | Path, sha256: str, key: str) -> dict[str, Tensor]:
     """Name -> tensor of the weights file that a recipe's `key` names, after its hash was verified.
 
@@ -84,7 +99,7 @@ def read_tensors(path: str | Path, sha256: str, key: str) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         return _zipped(path) if zipfile.is_zipfile(path) else _bare(path)
-    except (_Refused, SafetensorError, OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:
+    except BROKEN as error:
         raise DataError(f"{key} = '{path}': no state dict of tensors: {error}") from error
 
 
