@@ -270,7 +270,7 @@ def main() -> None:
             table |= found
             print(f"{name}: {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
     note = (
-        f"`python benchmarks/sensitivity.py`: {len(world.val)} validation and {len(world.clean)} synthetic eyes "
+        f"`python benchmarks/sensitivity.py{' --quick' * quick}`: {len(world.val)} validation and {len(world.clean)} synthetic eyes "
         f"(phantom, {size} pixels), features of random-conv64. `rises`, `falls`: away from the faultless score at "
         f"every one of five severities; `seen`: at the highest by more than the interval's half width; `-`: not seen; "
         f"`wrong way`: the fault looks like an improvement. Left out: {', '.join(left_out) or 'none'}."
