@@ -20,10 +20,14 @@ from attrs import frozen
 
 from gen_core import atomic
 from gen_core.errors import GenError
-from gen_core.run.compare import Comparison, Run, Score, compare, draw, pick
+from gen_core.run.compare import COST, Comparison, Run, Score, compare, draw, pick
 from gen_core.run.comparison_text import markdown, number
 
 BEGIN, END = "<!-- studies: begin -->", "<!-- studies: end -->"
+NOTE = (
+    "Written by `python benchmarks/studies.py`. One seed a run: an interval speaks of the volumes scored, not "
+    "of what another training would give. Published figures are of other data and features; only directions compare."
+)
 RECON, SYNTH = "hyperspectral-fid:reconstruction", "hyperspectral-fid:synthetic"
 DIVERSITY, SPEED = "ms-ssim:synthetic", "samples-per-second"
 VESSEL = ("spectral-kl:kl vessel:synthetic:val", "spectral-kl:kl vein:synthetic:val")  # of a twin, of a full study
@@ -249,16 +253,18 @@ def verdict(claim: Claim, runs: Sequence[Run]) -> str:
     except (KeyError, ValueError):  # no such score, or no finished run on one side
         return f"- {claim.text}: cannot be said, runs or scores are missing."
     overlap = any(_overlap(a, b) for a, b in zip(low, high))
-    known = all(s.low is not None for s in (*low, *high))
+    known = all(s.low is not None or s.metric == COST for s in (*low, *high))  # a clock has no interval
     figures = f"published {number(claim.published[0])} against {number(claim.published[1])}"
     figures += f", here {number(ours[0], 3)} against {number(ours[1], 3)}"
-    if claim.alike:
+    if not known:
+        same = "**cannot be said**: figures without intervals"
+    elif claim.alike:
         same = "**agrees**: the intervals overlap" if overlap else "**does not agree**: the intervals lie apart"
     elif ours[0] < ours[1]:
         same = "**agrees** in direction, but the intervals overlap" if overlap else "**agrees**"
     else:
         same = "**not clear**: the other way, within the intervals" if overlap else "**does not agree**"
-    return f"- {claim.text}: {figures}; {same}{'' if known else ' (no intervals)'}."
+    return f"- {claim.text}: {figures}; {same}."
 
 
 def _overlap(a: Score, b: Score) -> bool:
@@ -312,7 +318,9 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=Path("docs/results.md"))
     parser.add_argument("--full", action="store_true")
     asked = parser.parse_args()
-    body = "\n\n".join(section(s, asked.runs, asked.page.parent / "images", asked.full) for s in STUDIES)
+    body = f"{NOTE}\n\n" + "\n\n".join(
+        section(s, asked.runs, asked.page.parent / "images", asked.full) for s in STUDIES
+    )
     atomic.write_text(asked.page, page(asked.page.read_text() if asked.page.exists() else "", body))
 
 

@@ -27,7 +27,7 @@ def write(comparison: Any, path: Path) -> Path:
 
 
 def draw(figure: Any, comparison: Any) -> None:
-    """Points with names and intervals, the front as a stair: everything beyond it is beaten by a run."""
+    """Points with names and intervals, those on the front joined by a line, the floor dotted."""
     axes = figure.add_subplot()
     x, y = comparison.pareto
     runs = [run for run in comparison.runs if x in run.scores and y in run.scores]
