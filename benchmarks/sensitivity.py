@@ -270,10 +270,11 @@ def main() -> None:
             table |= found
             print(f"{name}: {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
     note = (
-        f"`python benchmarks/sensitivity.py{' --quick' * quick}`: {len(world.val)} validation and {len(world.clean)} synthetic eyes "
-        f"(phantom, {size} pixels), features of random-conv64. `rises`, `falls`: away from the faultless score at "
-        f"every one of five severities; `seen`: at the highest by more than the interval's half width; `-`: not seen; "
-        f"`wrong way`: the fault looks like an improvement. Left out: {', '.join(left_out) or 'none'}."
+        f"`python benchmarks/sensitivity.py{' --quick' * quick}`: {len(world.val)} validation and "
+        f"{len(world.clean)} synthetic eyes (phantom, {size} pixels), features of random-conv64. `rises`, `falls`: "
+        f"away from the faultless score at every one of five severities; `seen`: at the highest by more than the "
+        f"interval's half width; `-`: not seen; `wrong way`: the fault looks like an improvement. "
+        f"Left out: {', '.join(left_out) or 'none'}."
     )
     text = markdown(table, note)
     print(text)
