@@ -21,9 +21,10 @@ from gen_hyperspectral.fundus_render import Fields, Map, pool, smooth_noise, sof
 from gen_hyperspectral.phantom_options import RetinaPhantom
 
 LABEL = "deposits"
-_REACH_MM = 0.25  # sd of the blur that spreads blood paths into a halo
+_REACH_MM = 0.30  # sd of the blur that spreads blood paths into a halo
 _FULL_MM = 0.03  # blurred path beside which the halo is about full
 _PATCH_MM = 0.9  # lattice of the patches: deposits come in stretches, not all along a vessel
+_BARE = -0.7  # of the patches' noise: below it, in a quarter of the field, vessels are bare
 
 
 @frozen
@@ -62,12 +63,12 @@ def vessel_halo(f: Fields) -> Map:
 
 
 def _patches(options: RetinaPhantom, subject: int, f: Fields) -> Map:
-    """Smooth patches (H, W) in [0, 1] over about half of the field; any image samples the same ones."""
+    """Smooth patches (H, W) in [0, 1] over about three quarters of the field; any image samples the same ones."""
     H, W = f.disc.shape
     y = ((np.arange(H) + 0.5) - H / 2) * f.pixel_mm
     x = ((np.arange(W) + 0.5) - W / 2) * f.pixel_mm
     g = np.random.default_rng([options.seed, subject, 0, 4])
-    return (1 - soft(smooth_noise(g, y, x, _PATCH_MM, _PATCH_MM), 0.0, 0.25)).astype(np.float32)
+    return (1 - soft(smooth_noise(g, y, x, _PATCH_MM, _PATCH_MM), _BARE, 0.25)).astype(np.float32)
 
 
 def amount_auc(options: RetinaPhantom) -> float:

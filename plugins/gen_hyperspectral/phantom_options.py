@@ -20,11 +20,11 @@ class RetinaPhantom:
     vessel_scale: float = field(default=2.3, validator=[validators.ge(0.5), validators.le(4.0)])
     noise: float = field(default=1.0, validator=[validators.ge(0.0), validators.le(20.0)])  # x shot and read noise
     # Label: the share of eyes with deposits beside vessels. They absorb `deposit_strength` of the light at 450 nm where
-    # they are densest, some 4 % of the picture there; a haze that differs by `deposit_spread` (sd) between all eyes of
+    # they are densest, some 6 % of the picture there; a haze that differs by `deposit_spread` (sd) between all eyes of
     # such a data set bounds what anyone can tell.
     deposits: float = field(default=0.0, validator=[validators.ge(0.0), validators.le(1.0)])
-    deposit_strength: float = field(default=0.12, validator=[validators.ge(0.0), validators.le(0.5)])
-    deposit_spread: float = field(default=0.06, validator=[validators.ge(0.0), validators.le(0.5)])
+    deposit_strength: float = field(default=0.15, validator=[validators.ge(0.0), validators.le(0.5)])
+    deposit_spread: float = field(default=0.075, validator=[validators.ge(0.0), validators.le(0.5)])
     # Views of training volumes: "flip" mirrors left and right, which makes the other eye.
     augment: tuple[Literal["flip"], ...] = ("flip",)
     # Splits larger than this (as float32) are not stored: their volumes are rendered at each access.

@@ -26,7 +26,7 @@ def test_hotelling_weights_are_those_of_fishers_discriminant():
 def test_the_observer_lies_between_chance_and_the_bound():
     c = deposit_ceiling(RetinaPhantom(deposits=0.5), SIZE, eyes=60)
     assert 0.6 < c.observer < c.bound + 0.03
-    assert c.bound == pytest.approx(norm.cdf(0.12 / 0.06 / 2**0.5))
+    assert c.bound == pytest.approx(norm.cdf(0.15 / 0.075 / 2**0.5))
     assert c.binormal == pytest.approx(c.observer, abs=0.08)
 
 

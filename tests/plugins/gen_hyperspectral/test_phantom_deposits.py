@@ -81,7 +81,7 @@ def test_the_map_lies_beside_vessels_off_the_disc_and_at_the_same_place_in_finer
     vessel = f.masks["vein"] | f.masks["artery"]
     far = f.masks["valid"] & (fine < 0.02)
     assert fine[vessel].mean() > 1.5 * fine[f.masks["valid"] & ~vessel].mean()
-    assert far.mean() > 0.1
+    assert 0.05 < far.mean() < 0.6
 
 
 def test_deposits_dim_the_blue_by_a_few_per_cent_where_they_lie_and_leave_the_red_alone():
@@ -97,7 +97,7 @@ def test_deposits_dim_the_blue_by_a_few_per_cent_where_they_lie_and_leave_the_re
         losses.append(1 - with_[:, inside].mean(1) / without[:, inside].mean(1))
         assert np.abs(with_ - without)[:, valid & (where < 1e-4)].max(initial=0) < 0.02
     blue, yellow, red = np.mean(losses, 0)
-    assert 0.02 < blue < 0.08
+    assert 0.03 < blue < 0.09
     assert yellow / blue == pytest.approx(optics.deposit_density(570.0), rel=0.5)
     assert abs(red) < 0.002
 
