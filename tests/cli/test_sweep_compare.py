@@ -61,7 +61,7 @@ def test_a_failed_child_ends_the_command_with_5_and_its_name(gen, sweeps):
         {"name": "base9", "settings": {}, "state": "failed", "code": 4, "why": "trace\nno such file"},
     ]
     result = gen("sweep", "tiny", "--grid", "prior.base=8,9", "--json")
-    assert result.exit_code == 5 and "1 of 2 children failed:\n  base9: no such file" in result.stderr
+    assert result.exit_code == 5 and "1 child failed:\n  base9: no such file" in result.stderr
     assert json.loads(result.stdout)["children"][1]["state"] == "failed"
 
 

@@ -89,7 +89,8 @@ def sweep(
     if outcome.failed:
         why = {row["name"]: row.get("why", "").splitlines()[-1:] for row in outcome.children}
         lines = [f"{name}: {' '.join(why[name])}" for name in outcome.failed]
-        raise RunError(f"{len(lines)} of {len(outcome.children)} children failed:\n  " + "\n  ".join(lines))
+        children = "child" if len(lines) == 1 else "children"
+        raise RunError(f"{len(lines)} {children} failed:\n  " + "\n  ".join(lines))
 
 
 def command(request: Any) -> list[str]:
