@@ -6,7 +6,7 @@ import numpy as np
 
 from gen_report.display import Colours, colours, fitted_to, mosaic, shown_planes
 from gen_report.gathered import Gathered
-from gen_report.house_style import ERROR_MAP, GREY, MUTED, Board, Picture, as_png, drawing, pixels_as_png
+from gen_report.house_style import ERROR_MAP, GREY, MUTED, Board, Picture, as_image, drawing, pixels_as_image
 
 PANEL_PIXELS = 256  # of one plane, at most
 GRID_COLUMNS = 6
@@ -45,7 +45,7 @@ def panel(got: Gathered, dpi: float) -> Picture | None:
             board.text(x + CELL / 2, height - 0.12, f"{lo:.3g} … {hi:.3g}", 8, color=MUTED)
         for i, (name, _) in enumerate(rows):
             board.text(left / 2, top + i * (high + GAP) + high / 2, name, 9, rotation=90, color=MUTED)
-        uri = as_png(figure, dpi)
+        uri = as_image(figure, dpi)
     units = got.spec.units or "data units"
     what = "bands" if got.spec.wavelength_nm else "planes"
     compared = "; the reconstruction is of the real volume above it" if got.pairs else ""
@@ -72,7 +72,7 @@ def grid(got: Gathered, kind: str, show: Colours, dpi: float) -> Picture | None:
         "Real" if kind == "real" else "Synthetic",
         f"The first {len(tiles)} {whose}; {show.about}, stretched alike in all grids of this page.",
         f"{len(tiles)} {kind} images in {columns} columns.",
-        pixels_as_png(mosaic(tiles, columns, side)),
+        pixels_as_image(mosaic(tiles, columns, side)),
         columns * 108,
     )
 
@@ -109,7 +109,7 @@ def reconstructions(got: Gathered, show: Colours, dpi: float) -> Picture | None:
                 last = board.image(fitted_to(plane, PANEL_PIXELS), *at, CELL, high, **how)
         units = spec.units or "data units"
         board.bar(last, (CELL + GAP) * len(heads) + 0.05, top, min(2 * high, height - top - GAP), units)
-        uri = as_png(figure, dpi)
+        uri = as_image(figure, dpi)
     mean = np.mean([np.abs(a - b).mean() for _, _, _, a, b in got.pairs])
     return Picture(
         "What the codec keeps",

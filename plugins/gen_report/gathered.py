@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from attrs import define, field
 
+from gen_core.report import Features
 from gen_report.report_options import Html
+
+ABREAST = 3  # nearest training volumes shown beside a sample
 
 
 @define(eq=False)
@@ -23,8 +24,11 @@ class Gathered:
     real: list[tuple[str, np.ndarray, np.ndarray]] = field(factory=list)
     pairs: list[tuple[str, np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = field(factory=list)
     synthetic: list[tuple[str, np.ndarray, np.ndarray]] = field(factory=list)
-    train: dict[str, np.ndarray] = field(factory=dict)  # id -> x, of the neighbours shown
-    far_samples: dict[str, np.ndarray] = field(factory=dict)  # id -> x, of the samples whose neighbours are shown
+    by_id: dict[str, np.ndarray] = field(factory=dict)  # id -> x, of volumes that a figure names
+    between: list[tuple[float, np.ndarray]] = field(factory=list)  # share, x: from sample 0 to sample 1
+    way: list[tuple[float, np.ndarray, np.ndarray]] = field(factory=list)  # t, x of z_t, x of the estimate of z_0
+    features: Features | None = None
+    rejected: dict[str, list[str]] = field(factory=dict)  # id -> reasons
 
     @property
     def spec(self) -> Any:
@@ -53,7 +57,13 @@ def gather(run: Any, options: Html) -> Gathered:
         got.real = [(s.id, s.x, s.scale.to_physical(s.x)) for s in run.real("val", options.images) or []]
         for s, x_hat in run.reconstructions(options.reconstructions) or []:
             got.pairs.append((s.id, s.x, x_hat, s.scale.to_physical(s.x), s.scale.to_physical(x_hat)))
-    _gather_neighbours(got)
+    got.rejected = run.rejected() or {}
+    if options.frames > 1 and got.synthetic:
+        got.between = run.interpolation(options.frames, options.strip_steps) or []
+        got.way = run.denoising(options.frames - 1, options.strip_steps) or []
+    if options.scattered:
+        got.features = run.features(options.scattered)
+    _gather_by_id(got)
     return got
 
 
@@ -63,38 +73,43 @@ def closest(got: Gathered) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda r: r["distance"][0])[: got.options.neighbours]
 
 
-def _gather_neighbours(got: Gathered) -> None:
-    """Find the volumes to picture: by looking through the training volumes, as far as the limit allows."""
-    rows = closest(got)
-    if not rows or not got.options.show_real:
-        return
-    bytes_each = 4 * int(np.prod(got.spec.shape))
-    limit = int(got.options.read_megabytes * 1e6 / bytes_each)
-    wanted = {name for row in rows for name in row["train"][:3]}
-    volumes = (got.run.prepared or {}).get("volumes", {}).get("train", limit)
-    for sample in got.run.real("train", min(limit, int(volumes))) or []:
-        if sample.id in wanted:
-            got.train[sample.id] = sample.x
-    samples = {row["id"] for row in rows}
-    got.far_samples = {i: x for i, x, _ in got.synthetic if i in samples}
-    if len(got.far_samples) < len(samples):
-        for i, x in got.run.synthetic(min(limit, len(got.extra("neighbours")))) or []:
-            if i in samples:
-                got.far_samples[i] = x
+def farthest(got: Gathered) -> list[tuple[str, str]]:
+    """(id, why) of the samples that look worst: as an outlier metric ranks them, else the farthest from training."""
+    ranked = [r for r in got.extra("worst") or [] if isinstance(r, dict) and r.get("id")]
+    if ranked:
+        return [(r["id"], str(r.get("why", ""))) for r in ranked][: got.options.worst]
+    rows = [r for r in got.extra("neighbours") or [] if r.get("distance")]
+    rows = sorted(rows, key=lambda r: -r["distance"][0])[: got.options.worst]
+    return [(r["id"], f"distance {r['distance'][0]:.3g}") for r in rows]
 
 
-def step_record(folder: Path, step: str) -> dict[str, Any]:
-    """done.json of a step (through a reference), {} when it is not there."""
-    path = Path(folder) / "steps" / step
-    record = _json(path / "done.json")
-    if record.get("reference"):
-        record = {**record, **_json((path / record["reference"]).resolve() / "done.json")}
-    return record
+def pictured_rejects(got: Gathered) -> list[str]:
+    """Rejected samples to show: none where real volumes must not be seen, since one may be a copy of them."""
+    return list(got.rejected)[: got.options.worst] if got.options.show_real else []
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+def _gather_by_id(got: Gathered) -> None:
+    """The volumes that figures name, looked for among the training volumes as far as the limit allows."""
+    wanted = [i for i, _ in farthest(got)] + pictured_rejects(got)
+    if got.options.show_real:
+        rows = closest(got)
+        wanted += [row["id"] for row in rows] + [i for row in rows for i in row["train"][:ABREAST]]
+    got.by_id = {i: x for i, x, _ in got.synthetic}
+    limit = max(1, int(got.options.read_megabytes * 1e6 / (4 * int(np.prod(got.spec.shape)))))
+    for id_ in dict.fromkeys(wanted):
+        if id_ not in got.by_id and (sample := got.run.find(id_, limit)) is not None:
+            got.by_id[id_] = sample.x
+
+
+def short_id(id_: str) -> str:
+    """ "sample-000012" -> "sample 12"; other names as they are."""
+    kind, _, number = id_.rpartition("-")
+    return f"{kind} {int(number)}" if kind == "sample" and number.isdigit() else id_
+
+
+def feature_size(result: dict[str, Any]) -> str:
+    """How many features of which network a distance looks at, as its protocol says; "" where it says nothing."""
+    protocol = result.get("protocol") or {}
+    dim, network = protocol.get("dim"), protocol.get("features")
+    name = network.get("name") or network.get("network") or "" if isinstance(network, dict) else str(network or "")
+    return ", ".join(part for part in (f"{dim} features" if dim else "", name) if part)

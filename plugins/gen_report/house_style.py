@@ -34,8 +34,11 @@ SOURCE_DASH = {
     "synthetic": "-",
 }
 OTHER = ("#7a5c99", "#4f8a4c", "#b08a2e")  # for what is no source
+SOURCE_MARK = {"val": "o", "train": "s", "reconstruction": "D", "synthetic": "^"}  # shapes too: colours may not be seen
 ERROR_MAP = "magma"
 GREY = "gray"
+JPEG_QUALITY = 90
+JPEG_WORTH = 0.7  # of the PNG's size, from which a picture is a JPEG
 
 RC = {
     "font.family": "sans-serif",
@@ -95,20 +98,30 @@ def as_svg(figure: Any) -> str:
     return _uri("image/svg+xml", out.getvalue())
 
 
-def as_png(figure: Any, dpi: float) -> str:
-    """A figure of pictures as a PNG data URI."""
+def as_image(figure: Any, dpi: float) -> str:
+    """A figure of pictures as a data URI."""
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=dpi, metadata={"Software": None})
-    return _uri("image/png", out.getvalue())
+    return _smaller(out.getvalue())
 
 
-def pixels_as_png(rgb: np.ndarray) -> str:
-    """(H, W, 3) in [0, 1] as a PNG data URI, pixel for pixel."""
+def pixels_as_image(rgb: np.ndarray) -> str:
+    """(H, W, 3) in [0, 1] as a data URI, pixel for pixel."""
     from matplotlib.image import imsave
 
     out = io.BytesIO()
     imsave(out, np.round(np.clip(rgb, 0, 1) * 255).astype(np.uint8), format="png", metadata={"Software": None})
-    return _uri("image/png", out.getvalue())
+    return _smaller(out.getvalue())
+
+
+def _smaller(png: bytes) -> str:
+    """PNG, or JPEG where noise makes the PNG much larger: an eye sees no difference at this quality."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").save(out, "JPEG", quality=JPEG_QUALITY, subsampling=0, optimize=True)
+    jpeg = out.getvalue()
+    return _uri("image/jpeg", jpeg) if len(jpeg) < JPEG_WORTH * len(png) else _uri("image/png", png)
 
 
 def _uri(mime: str, data: bytes) -> str:

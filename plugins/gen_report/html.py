@@ -10,7 +10,22 @@ from typing import Any
 
 from gen_core import __version__, atomic
 from gen_core.report import Report, RunView
-from gen_report import figures_curves, figures_images, figures_pareto, figures_scores, figures_spectra, tables
+from gen_report import (
+    figures_copies,
+    figures_curves,
+    figures_features,
+    figures_frechet,
+    figures_images,
+    figures_outcasts,
+    figures_pareto,
+    figures_planes,
+    figures_segmentation,
+    figures_spectra,
+    figures_strips,
+    figures_usefulness,
+    scores,
+    tables,
+)
 from gen_report.gathered import Gathered, gather
 from gen_report.house_style import Picture
 from gen_report.report_options import Html
@@ -56,9 +71,13 @@ def some(*figures: Picture | None) -> list[Picture]:
 def lines(got: Gathered) -> dict[str, list[Picture]]:
     """The figures of lines, by section: the same for every size of the page."""
     return {
+        "frechet": figures_frechet.over_n(got) + figures_frechet.per_plane(got),
         "spectra": some(figures_spectra.signatures(got)),
-        "distances": some(figures_scores.distances(got)),
-        "over_n": figures_scores.over_n(got),
+        "segmentation": some(figures_segmentation.precision(got)),
+        "features": some(figures_features.components(got)),
+        "distances": some(figures_copies.distances(got)),
+        "recovery": figures_usefulness.recovery(got),
+        "utility": figures_usefulness.utility(got),
         "curves": figures_curves.curves(got),
     }
 
@@ -67,12 +86,17 @@ def pictures(got: Gathered, dpi: float) -> dict[str, list[Picture]]:
     """The figures of volumes, by section; sections without any are empty."""
     show = figures_images.transform(got)
     if show is None:
-        return {"panel": [], "grids": [], "reconstructions": [], "neighbours": []}
+        return dict.fromkeys(("grids", "panel", "strips", "reconstructions", "neighbours", "worst", "rejected"), [])
+    planes = (figures_planes.orthogonal if figures_planes.is_slices(got.spec) else figures_images.panel)(got, dpi)
+    strips = (figures_strips.interpolation(got, show, dpi), figures_strips.denoising(got, show, dpi))
     return {
-        "panel": some(figures_images.panel(got, dpi)),
         "grids": some(*(figures_images.grid(got, kind, show, dpi) for kind in ("synthetic", "real"))),
+        "panel": some(planes),
+        "strips": some(*strips),
         "reconstructions": some(figures_images.reconstructions(got, show, dpi)),
-        "neighbours": some(figures_scores.neighbours(got, show, dpi)),
+        "neighbours": some(figures_copies.neighbours(got, show, dpi)),
+        "worst": some(figures_outcasts.worst(got, show, dpi)),
+        "rejected": some(figures_outcasts.rejected(got, show, dpi)),
     }
 
 
@@ -90,8 +114,12 @@ def render(got: Gathered, drawn: dict[str, list[Picture]]) -> str:
     recipe: dict[str, Any] = got.run.recipe or {}
     return environment.get_template("report.html.j2").render(
         head=tables.headline(got),
-        tiles=tables.tiles(got),
-        scores=tables.scores(got),
+        tiles=scores.tiles(got),
+        verdict=scores.verdict(got),
+        columns=scores.columns(got),
+        scores=scores.table(got),
+        rejected=tables.rejected(got),
+        segmentation=tables.segmentation(got),
         pictures=drawn,
         cost=tables.cost(got),
         data=tables.data(got),

@@ -1,105 +1,17 @@
-"""What the page says in words and numbers: headline, scores, cost, data, settings."""
+"""What the page says in words and numbers: headline, notes, cost, rejected samples, data, settings."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from gen_core.recipe import to_toml
-from gen_report.gathered import Gathered, step_record
-from gen_report.house_style import SOURCE_NAME
+from gen_report import figures_segmentation
+from gen_report.figures_segmentation import KINDS, STAGES
+from gen_report.gathered import Gathered, short_id
+from gen_report.words import count, duration, number
 
-TILES = 8
-AIM = {"lower": "lower is better", "higher": "higher is better", "match": "match the floor", "": ""}
-
-
-def number(value: Any, digits: int = 4) -> str:
-    """A figure as a reader wants it; a dash for none."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return str(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return "not finite"
-    if value and not 1e-4 <= abs(value) < 1e6:
-        return f"{value:.{digits - 1}e}"
-    text = f"{value:.{digits}g}"
-    return f"{value:.0f}" if "e" in text else text
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds in words."""
-    if seconds is None:
-        return "–"
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def count(n: int) -> str:
-    """562700000 -> "562.7 M"."""
-    return next((f"{n / size:.1f} {unit}" for size, unit in ((10**9, "G"), (10**6, "M")) if n >= size), f"{n:,}")
-
-
-def scores(got: Gathered) -> list[dict[str, Any]]:
-    """One block a metric: its rows, and its protocol as (key, text)."""
-    blocks = []
-    for metric, result in got.results.items():
-        rows = []
-        for v in result.get("values") or []:
-            low, high = v.get("low"), v.get("high")
-            rows.append(
-                {
-                    "name": v.get("name", metric),
-                    "source": SOURCE_NAME.get(v.get("source", ""), v.get("source", "")),
-                    "against": SOURCE_NAME.get(v.get("against", ""), v.get("against", "")),
-                    "value": number(v.get("value")),
-                    "interval": "" if low is None or high is None else f"{number(low, 3)} … {number(high, 3)}",
-                    "how": v.get("interval", ""),
-                    "floor": "" if v.get("floor") is None else number(v["floor"]),
-                    "n": v.get("n") or "",
-                    "aim": AIM.get(v.get("better", ""), v.get("better", "")),
-                    "flag": v.get("flag", ""),
-                    "kind": v.get("source", ""),
-                }
-            )
-        protocol = [(k.replace("_", " "), flat(p)) for k, p in (result.get("protocol") or {}).items()]
-        blocks.append({"metric": metric, "rows": rows, "protocol": protocol})
-    return blocks
-
-
-def flat(value: Any) -> str:
-    """Nested data as one readable line."""
-    if isinstance(value, dict):
-        return ", ".join(f"{k}: {flat(v)}" for k, v in value.items())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(flat(v) for v in value)
-    return number(value, 6) if isinstance(value, float) else str(value)
-
-
-def tiles(got: Gathered) -> list[dict[str, str]]:
-    """The few scores a reader looks for first: each metric's first value of the samples, else of reconstructions."""
-    found = []
-    for metric, result in got.results.items():
-        first = {v.get("source"): v for v in reversed(result.get("values") or [])}
-        v = first.get("synthetic") or first.get("reconstruction")
-        if v is None or not isinstance(v.get("value"), (int, float)):
-            continue
-        name = v.get("name", metric)
-        found.append(
-            {
-                "name": name if metric in name or metric == "anatomy" else f"{metric}: {name}",
-                "value": number(v["value"], 3),
-                "of": SOURCE_NAME.get(v["source"], v["source"]),
-                "floor": "" if v.get("floor") is None else f"floor {number(v['floor'], 3)}",
-                "n": f"N = {v['n']}" if v.get("n") else "",
-                "flag": v.get("flag", ""),
-            }
-        )
-    return found[:TILES]
+ORDER = ("prepare", "fit.codec", "encode", "fit.prior", "", "sample", "reject", "evaluate", "report")
+REASONS = 40  # rejected samples listed
 
 
 def headline(got: Gathered) -> dict[str, Any]:
@@ -122,8 +34,19 @@ def headline(got: Gathered) -> dict[str, Any]:
         "doc": _paragraphs(getattr(got.run, "doc", "") or ""),
         "system": " · ".join([f"data {use('dataset')}" if use("dataset") else "", *system]).strip(" ·"),
         "demonstration": recipe.get("demonstration") or "",
-        "notes": notes + few,
+        "notes": notes + few + component_notes(got),
     }
+
+
+def component_notes(got: Gathered) -> list[str]:
+    """What components said when they were fitted, such as a loss that is off, with the step that says it."""
+    return [f"{step}: {note}" for step in in_order(got.run.steps) for note in got.run.steps[step].get("notes") or []]
+
+
+def in_order(steps: Any) -> list[str]:
+    """Step names in the order of a run."""
+    rank = {name: k for k, name in enumerate(ORDER)}
+    return sorted(steps, key=lambda name: (rank.get(name, rank[""]), name))
 
 
 def _paragraphs(doc: str) -> str:
@@ -142,20 +65,11 @@ def cost(got: Gathered) -> dict[str, Any]:
     data = got.run.cost or {}
     steps = data.get("steps") or {}
     total = data.get("total_seconds") or sum(s.get("seconds", 0.0) for s in steps.values())
-    order = {
-        "prepare": 0,
-        "fit.codec": 1,
-        "encode": 2,
-        "fit.prior": 3,
-        "sample": 5,
-        "evaluate": 6,
-        "report": 7,
-    }
     longest = max((s.get("seconds", 0.0) for s in steps.values()), default=0.0) or 1.0
     rows = []
-    for name, step in sorted(steps.items(), key=lambda item: (order.get(item[0], 4), item[0])):
+    for name in in_order(steps):
+        step, record = steps[name], got.run.steps.get(name) or {}
         seconds = step.get("seconds", 0.0)
-        record = step_record(got.run.folder, name) if got.run.folder else {}
         memory = step.get("peak_device_memory_mb") or step.get("peak_memory_mb")
         rows.append(
             {
@@ -168,13 +82,47 @@ def cost(got: Gathered) -> dict[str, Any]:
                 "attempts": step.get("attempts", 1),
             }
         )
-    facts = [("total", duration(total))] if steps else []
+    facts = [("total", duration(total)), ("hours", f"{total / 3600:.2g}")] if steps else []
+    machine = data.get("machine") or {}
+    memory = [s.get("peak_device_memory_mb") or s.get("peak_memory_mb") or 0 for s in steps.values()]
+    if any(memory):
+        facts.append(("peak memory", f"{max(memory) / 1024:.2f} GiB"))
+    parameters = {n: (got.run.steps.get(n) or {}).get("parameters") for n in in_order(steps)}
+    weights = [f"{count(p)} ({n.removeprefix('fit.')})" for n, p in parameters.items() if p]
+    if weights:
+        facts.append(("parameters", ", ".join(weights)))
     sample = steps.get("sample") or {}
     if sample.get("volumes"):
         drawn = sample.get("sampling_seconds", 0.0) + sample.get("decode_seconds", 0.0)
         facts.append(("a sample", f"{number(drawn / sample['volumes'], 3)} s with decoding"))
-    facts += [(k.replace("_", " "), str(v)) for k, v in (data.get("machine") or {}).items()]
+    facts += [(k.replace("_", " "), str(v)) for k, v in machine.items()]
     return {"rows": rows, "facts": facts}
+
+
+def rejected(got: Gathered) -> dict[str, Any] | None:
+    """The samples that were set aside, each with its reasons; None where nobody judged."""
+    by = ((got.run.recipe or {}).get("evaluate") or {}).get("reject", {}).get("by") or []
+    if not by and not got.rejected:
+        return None
+    rows = [(short_id(i), "; ".join(reasons)) for i, reasons in list(got.rejected.items())[:REASONS]]
+    more = len(got.rejected) - len(rows)
+    return {"by": ", ".join(by), "n": len(got.rejected), "rows": rows, "more": more}
+
+
+def segmentation(got: Gathered) -> list[tuple[str, list[str]]]:
+    """(class, precision, recall and Dice, each before and after, as mean ± sd)."""
+    found = []
+    for name, stages in figures_segmentation.rows(got):
+        cells = [_spread(stages[s].get(kind)) for kind in KINDS for s in STAGES]
+        found.append((name, [*cells, str(stages["before"].get("n", ""))]))
+    return found
+
+
+def _spread(score: dict[str, Any] | None) -> str:
+    """Mean ± sd."""
+    if not score or score.get("mean") is None:
+        return "–"
+    return f"{score['mean']:.3f}" + (f" ± {score['sd']:.3f}" if score.get("sd") is not None else "")
 
 
 def data(got: Gathered) -> dict[str, Any]:

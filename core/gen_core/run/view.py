@@ -22,6 +22,7 @@ from gen_core.run.sample_store import SampleStore, accepted_samples, rejected_sa
 from gen_core.volume import Sample
 
 REAL = ("train", "val")
+LEAST_DIM = 3  # of features in which volumes can be looked at
 PLANES = 12  # of a volume, at most, that a network of images looks at
 
 
@@ -133,8 +134,15 @@ class FinishedRun:
         recipe = self._ctx.recipe
         tables = {t.name for t in recipe.tables_of("features")}
         used = [n for metric in recipe.tables_of("metric") for n in uses(recipe, metric) if n in tables]
-        networks = [(name, self._ctx.features(name)) for name in dict.fromkeys(used)]
-        return next((n for n in networks if n[1].takes == "volume"), networks[0] if networks else None)
+        found = None
+        for name in dict.fromkeys(used):
+            network = self._ctx.features(name)
+            if network.dim < LEAST_DIM:  # a probe gives one number
+                continue
+            if network.takes == "volume":
+                return name, network
+            found = found or (name, network)
+        return found
 
     def _vector(self, network: FeatureNetwork, x: torch.Tensor) -> np.ndarray:
         """x (C, D, H, W) -> (dim,)."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from attrs import define, field
 
+from gen_core.report import Features
 from gen_core.volume import Sample, Scale, VolumeSpec
 
 
@@ -39,7 +40,9 @@ class FakeRun:
     metrics: dict[str, Any] = field(factory=dict)
     cost: dict[str, Any] = field(factory=dict)
     prepared: dict[str, Any] = field(factory=dict)
+    steps: dict[str, dict[str, Any]] = field(factory=dict)
     volumes: int = 40
+    aside: dict[str, list[str]] = field(factory=dict)
 
     def _volume(self, seed: int, soft: float = 0.0) -> np.ndarray:
         return np.concatenate([eye(seed + 1000 * c, self.spec.size, soft) for c in range(len(self.spec.channels))])
@@ -54,6 +57,30 @@ class FakeRun:
 
     def synthetic(self, n: int) -> list[tuple[str, np.ndarray]]:
         return [(f"sample-{k:06d}", self._volume(900 + k)) for k in range(min(n, self.volumes))]
+
+    def find(self, id: str, most: int = 0) -> Sample | None:
+        kind, _, number = id.rpartition("-")
+        k, first = int(number), {"train": 0, "val": 500, "sample": 900}[kind]
+        if kind != "sample" and most and k >= most:
+            return None
+        return Sample(self._volume(first + k), id, id, id, scale=self.spec.scale)
+
+    def rejected(self) -> dict[str, list[str]]:
+        return self.aside
+
+    def features(self, n: int) -> Features | None:
+        n = min(n, self.volumes)
+        if n < 2:
+            return None
+        rng = np.random.default_rng(4)
+        return Features("features.codec", 7, {s: rng.normal(size=(n, 7)) for s in ("train", "val", "synthetic")})
+
+    def interpolation(self, frames: int, most_steps: int) -> list[tuple[float, np.ndarray]]:
+        a, b = self._volume(900), self._volume(901)
+        return [(u, (1 - u) * a + u * b) for u in np.linspace(0, 1, frames)]
+
+    def denoising(self, frames: int, most_steps: int) -> list[tuple[float, np.ndarray, np.ndarray]]:
+        return [(t, self._volume(900), self._volume(900, 1.0)) for t in np.linspace(1, 0, frames)]
 
 
 def value(name: str, v: float, source: str, **more: Any) -> dict[str, Any]:
@@ -71,6 +98,12 @@ def fill(run: FakeRun) -> FakeRun:
         "demonstration": "forty drawn eyes and no network at all",
     }
     run.recipe |= {"dataset": {"use": "retina-phantom"}, "codec": {"use": "vqvae", "stride": [16, 4, 4]}}
+    run.recipe |= {"evaluate": {"reject": {"by": ["metrics.memorization"]}}}
+    run.aside = {f"sample-{k:06d}": [f"memorization: a copy of train-{k:03d}", "black"] for k in (41, 47)}
+    run.steps = {
+        "fit.codec": {"parameters": 5_930_000, "steps": 2100, "notes": ["[codec] the perceptual loss is off"]},
+        "fit.prior": {"parameters": 38_300_000, "steps": 2000, "notes": []},
+    }
     run.recipe |= {"prior": {"use": "ddpm3d"}, "sampler": {"use": "dpm++2m"}}
     for stage, names in (("fit.codec", ("loss", "perplexity")), ("fit.prior", ("loss",))):
         for step in range(50, 2001, 50):
@@ -93,6 +126,22 @@ def fill(run: FakeRun) -> FakeRun:
         for k in range(40)
     ]
     over_n = {"n": [10, 20, 40], "value": [5.0, 3.0, 2.0], "limit": 1.0, "slope": 40.0}
+    over_n |= {"spread": [0.5, 0.3, 0.0], "se": 0.2, "low": 0.6, "high": 1.4}
+    shares = {"precision": {"mean": 0.72, "sd": 0.1}, "recall": {"mean": 0.6, "sd": 0.1}, "dice": {"mean": 0.65}}
+    sure = {**shares, "precision": {"mean": 0.97, "sd": 0.02}}
+    found = [
+        {"class": c, "stage": s, "n": 20, **(shares if s == "before" else sure)}
+        for c in ("vein", "onh")
+        for s in ("before", "after")
+    ]
+    aucs = [
+        value("auc, real", 0.81, "val", low=0.7, high=0.9, n=20),
+        value("auc, both", 0.86, "val", low=0.76, high=0.95, n=20),
+    ]
+    aucs += [
+        value("auc gain, both over real", 0.05, "val", low=-0.01, high=0.11, n=20),
+        value("auc, ceiling", 0.97, "", n=0),
+    ]
     nm = list(run.spec.wavelength_nm) if run.spec.wavelength_nm else None
     results = {
         "psnr": {"values": [value("psnr", 33.412, "reconstruction", low=33.0, high=33.8, better="higher")]},
@@ -113,15 +162,35 @@ def fill(run: FakeRun) -> FakeRun:
             "protocol": {
                 "extractor": {"name": "codec", "hash": "0123abcd"},
                 "definition": "Frechet distance",
+                "features": {"name": "codec"},
+                "dim": 64,
             },
-            "extra": {"over_n": {"synthetic": over_n}},
+            "extra": {
+                "over_n": {"synthetic": over_n, "train": {"n": [40], "value": [2.0]}},
+                "over_triplets": {"synthetic": over_n},
+                "planes": {"synthetic": {"axial": 3.0, "coronal": 2.0}, "train": {"axial": 1.0, "coronal": 0.5}},
+            },
+        },
+        "segmentation": {
+            "values": [value("precision vein", 0.72, "val", low=0.7, high=0.75, better="higher")],
+            "extra": {"table": found},
+        },
+        "utility": {"values": aucs, "protocol": {"label": "deposits", "n": {"present": 8, "absent": 12}}},
+        "recovery": {
+            "values": [
+                value("recovered, moco l1", 0.65, "train", n=40),
+                value("recovered, pixels l1", 0.3, "train", n=40),
+            ]
         },
         "spectral-kl": {
             "values": [value("kl vessel", 0.15, "synthetic", floor=0.08)],
             "extra": {"signatures": {"wavelength_nm": nm, "structures": structures}},
         },
         "memorization": {
-            "values": [value("copies, share", 0.025, "synthetic", floor=0.01)],
+            "values": [
+                value("copies, share", 0.025, "synthetic", floor=0.01),
+                value("copies, binomial test p", 0.33, "synthetic"),
+            ],
             "extra": {
                 "neighbours": near,
                 "threshold": 2.3,

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from gen_core.registry import Registry
+from gen_core.testing.scores import check_report
+from gen_report.gathered import gather
 from gen_report.html import build
 from gen_report.report_options import Html
 
+EVERYTHING = 20  # figures of a run that has all
 VOID = {"meta", "link", "img", "br", "input", "hr"}
 
 
@@ -49,6 +52,16 @@ def written(run, tmp_path, **options) -> tuple[str, Outline]:
     return text, outline
 
 
+def lean(run, volumes: int = 3):
+    """The run with few volumes and without the figures of lines, which take the most time to draw."""
+    run.volumes, run.events = volumes, []
+    for result in run.metrics["results"].values():
+        result.pop("extra", None)
+    run.metrics["results"].pop("utility"), run.metrics["results"].pop("recovery")
+    run.features = lambda n: None
+    return run
+
+
 def test_the_registry_builds_the_page_writer():
     component = Registry.load().get("report", "html")
     assert type(component.build(component.options_class()(), None)).__name__ == "HtmlReport"
@@ -61,6 +74,8 @@ def test_a_finished_run_gets_every_section(make_run, tmp_path):
         "scores",
         "fidelity",
         "copies",
+        "outcasts",
+        "usefulness",
         "training",
         "cost",
         "data",
@@ -73,13 +88,14 @@ def test_a_finished_run_gets_every_section(make_run, tmp_path):
     assert "one subject: regions of it" in said
     assert "6.086" in said and "5.5 … 6.6" in said and "N = 40 is small" in said
     assert "0123abcd" in said, "the protocol names the extractor's hash"
+    assert "the perceptual loss is off" in said and "No sign of copied training volumes" in said
+    assert "memorization: a copy of train-041; black" in said
     assert "4 min 38 s" in said and "0.5 s with decoding" in said
     assert len(list(tmp_path.iterdir())) == 1, "no temporary file stays"
 
 
 def test_the_page_fetches_nothing_and_runs_nothing(make_run, tmp_path):
-    run = make_run(size=(5, 20, 24))
-    run.volumes = 3
+    run = lean(make_run(size=(5, 20, 24)))
     text, page = written(run, tmp_path)
     assert "script" not in page.tags and "iframe" not in page.tags
     for address in page.addresses:
@@ -90,10 +106,14 @@ def test_the_page_fetches_nothing_and_runs_nothing(make_run, tmp_path):
 def test_every_picture_says_what_it_shows(make_run, tmp_path):
     run = make_run(size=(5, 20, 24))
     run.volumes = 12
-    _, page = written(run, tmp_path)
-    assert len(page.images) == 10
+    text, page = written(run, tmp_path)
+    assert len(page.images) == EVERYTHING
     for image in page.images:
         assert len(image["alt"]) > 20
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", text, re.S)
+    assert len(captions) == len(page.images)
+    silent = [c for c in captions if not re.search(r"N = |N in |N:|first \d+|steps|\d+ points|Pixels:", c)]
+    assert silent == [], "every caption says how much is behind its figure"
 
 
 def test_an_empty_run_still_gets_a_page(make_run, tmp_path):
@@ -103,10 +123,11 @@ def test_an_empty_run_still_gets_a_page(make_run, tmp_path):
     assert page.ids == ["data", "reproduce"] and page.images == []
 
 
-@pytest.mark.parametrize("missing", ["events", "metrics", "cost", "prepared", "recipe"])
+@pytest.mark.parametrize("missing", ["events", "metrics", "cost", "prepared", "recipe", "steps"])
 def test_each_part_may_be_missing(make_run, tmp_path, missing):
     run = make_run(size=(5, 20, 24))
-    run.volumes = 3
+    if missing != "metrics":
+        lean(run)
     setattr(run, missing, type(getattr(run, missing))())
     _, page = written(run, tmp_path)
     gone = {"events": "training", "cost": "cost", "recipe": "settings", "metrics": "scores"}.get(missing)
@@ -123,8 +144,7 @@ def test_each_part_may_be_missing(make_run, tmp_path, missing):
     ],
 )
 def test_images_and_slices_work_as_bands_do(make_run, tmp_path, size, channels, depth):
-    run = make_run(size=size, channels=channels, depth=depth)
-    run.volumes = 4
+    run = lean(make_run(size=size, channels=channels, depth=depth), 4)
     text, page = written(run, tmp_path)
     assert {"samples", "fidelity"} <= set(page.ids)
     assert "nm as red" not in text
@@ -132,19 +152,31 @@ def test_images_and_slices_work_as_bands_do(make_run, tmp_path, size, channels, 
 
 def test_real_volumes_are_not_pictured_when_they_must_not_be(make_run, tmp_path):
     run = make_run(size=(5, 20, 24))
-    run.volumes = 3
-    looked = []
-    run.real = lambda split, n: looked.append(split) or []
-    run.reconstructions = lambda n: looked.append("reconstructions") or []
+    run.volumes, plain, asked = 3, run.find, []
+    run.real = run.reconstructions = lambda *a: pytest.fail("looks at real volumes")
+    run.find = lambda id, most=0: asked.append(id) or plain(id, most)
     text, page = written(run, tmp_path, show_real=False)
-    assert looked == []
+    assert asked and all(i.startswith("sample") for i in asked)
     assert "Real volumes are not shown" in text and "samples" in page.ids
+    shown = [title for title in re.findall(r"<h3>(.*?)</h3>", text) if "real" in title.lower() or "train" in title]
+    assert shown == ["Real and synthetic in feature space", "Distance to the training set"], "points, no pictures"
+    for gone in ("What the codec keeps", "Nearest training volumes", "Rejected samples"):
+        assert gone not in text
+    assert len(page.images) == EVERYTHING - 4, "real grid, reconstructions, neighbours, rejected samples"
+
+
+def test_no_pixel_of_a_hidden_real_volume_reaches_the_page(make_run, tmp_path):
+    def page(shift: int, show_real: bool) -> str:
+        run = make_run(size=(5, 20, 24))
+        run.volumes, run.events, plain = 3, [], type(run)._volume
+        run._volume = lambda seed, soft=0.0: plain(run, seed if seed >= 900 else seed + shift, soft)
+        return written(run, tmp_path, show_real=show_real)[0]
+
+    assert page(0, False) == page(7000, False), "other real volumes, same samples: the same page"
 
 
 def test_a_page_over_its_limit_is_drawn_smaller(make_run, tmp_path):
-    run = make_run(size=(5, 48, 48))
-    run.volumes = 9
-    run.events = []
+    run = lean(make_run(size=(5, 48, 48)), 9)
     large, _ = written(run, tmp_path, dpi=80)
     limit = len(large.encode()) / 1e6 * 0.85
     small, _ = written(run, tmp_path, dpi=80, max_megabytes=limit)
@@ -152,23 +184,20 @@ def test_a_page_over_its_limit_is_drawn_smaller(make_run, tmp_path):
 
 
 def test_the_same_run_gives_the_same_page(make_run, tmp_path):
-    run = make_run(size=(5, 20, 24))
-    run.volumes, run.events = 3, []
+    run = lean(make_run(size=(5, 20, 24)))
     first, _ = written(run, tmp_path)
     assert written(run, tmp_path)[0] == first
 
 
 def test_names_are_escaped(make_run, tmp_path):
-    run = make_run(size=(5, 20, 24))
-    run.volumes = 0
+    run = lean(make_run(size=(5, 20, 24)), 0)
     run.name = run.recipe["name"] = "<b>eye & co</b>"
     text, page = written(run, tmp_path)
     assert "<b>" not in text and "<b>eye & co</b>" in " ".join(page.text)
 
 
 def test_wrong_values_in_a_score_do_not_end_the_report(make_run, tmp_path):
-    run = make_run(size=(5, 20, 24))
-    run.volumes = 2
+    run = lean(make_run(size=(5, 20, 24)), 2)
     run.metrics["results"]["theirs"] = {
         "values": [{"name": "odd", "value": None}],
         "extra": {"signatures": {}},
@@ -179,11 +208,22 @@ def test_wrong_values_in_a_score_do_not_end_the_report(make_run, tmp_path):
     assert "odd" in text and "no score: see its protocol" in text
 
 
-def test_neighbours_beyond_the_read_limit_are_named_not_shown(make_run, tmp_path):
+def test_neighbours_beyond_the_read_limit_are_named_not_shown(make_run):
     run = make_run(size=(5, 20, 24))
     run.volumes = 12
     asked = []
-    real = run.real
-    run.real = lambda split, n: asked.append((split, n)) or real(split, n)
-    written(run, tmp_path, read_megabytes=4 * np.prod((5, 20, 24)) * 3 / 1e6)
-    assert ("train", 3) in asked
+    plain = run.find
+    run.find = lambda id, most=0: asked.append(most) or plain(id, most)
+    got = gather(run, Html(read_megabytes=4 * np.prod((5, 20, 24)) * 3 / 1e6))
+    assert set(asked) == {3} and "train-002" in got.by_id and "train-003" not in got.by_id
+
+
+def test_strips_and_scatter_plots_can_be_left_out(make_run, tmp_path):
+    run = lean(make_run(size=(5, 20, 24)))
+    run.interpolation = run.denoising = run.features = lambda *a: pytest.fail("computes what nobody asked for")
+    text, _ = written(run, tmp_path, frames=0, scattered=0)
+    assert "Between two samples" not in text and "Out of the noise" not in text
+
+
+def test_the_contract_of_reports_holds(make_run, tmp_path):
+    check_report(build(Html(dpi=45), None), tmp_path, lean(make_run(size=(5, 20, 24))))
