@@ -89,7 +89,7 @@ def distances(got: Gathered) -> Picture | None:
         figure.legend(loc="outside lower center", ncols=2)
         uri = as_svg(figure)
     named = ", ".join(short_id(r["id"]) for r in flagged[:NAMED]) + (" and others" if len(flagged) > NAMED else "")
-    said = f"Triangles on the axis: the {len(flagged)} samples under the threshold ({named}). " if flagged else ""
+    said = f"Triangles on the axis: under the threshold lie {named} ({len(flagged)} in all). " if flagged else ""
     return Picture(
         "Distance to the training set",
         f"Copies would lie left of the threshold, which validation volumes themselves cross by chance only; planted "

@@ -63,9 +63,9 @@ def _over(metric: str, result: dict[str, Any], key: str) -> Picture | None:
         uri = as_svg(figure)
     size = feature_size(result)
     return Picture(
-        f"{metric} over 1/N",
+        f"{metric} over 1/N" + (", N in triplets" if key == "over_triplets" else ""),
         f"A finite N makes the distance larger; where the line meets 0 is the estimate for endlessly many "
-        f"{COUNTED[key].split()[0]}: {'; '.join(said)}.{f' Features: {size}.' if size else ''}",
+        f"{COUNTED[key].split()[0]}: {'; '.join(said)}.{f' {size}.' if size else ''}",
         f"{metric} against one over the number of {COUNTED[key]}, with straight lines to zero.",
         uri,
         560,
@@ -111,7 +111,7 @@ def _planes(metric: str, result: dict[str, Any]) -> Picture | None:
     return Picture(
         f"{metric} plane by plane",
         f"Distance to the validation volumes of each {'band' if bands else 'plane'}. {said or 'N: see the scores'}."
-        f"{f' Features: {size}.' if size else ''}",
+        f"{f' {size}.' if size else ''}",
         f"{metric} of {len(names)} planes for {', '.join(SOURCE_NAME.get(s, s) for s in found)}.",
         uri,
         580,

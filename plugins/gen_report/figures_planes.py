@@ -82,7 +82,7 @@ def orthogonal(got: Gathered, dpi: float) -> Picture | None:
         for i, (name, _) in enumerate(rows):
             board.text(ASIDE / 2, top + i * (high + GAP) + high / 2, name, 9, rotation=90, color=MUTED)
         uri = as_image(figure, dpi)
-    how = "; ".join(f"{w.name} window: W {w.width:.0f}, L {w.level:.0f}" for w in (LUNG, MEDIASTINAL)) + ". "
+    how = "".join(f"{w.name.capitalize()} window: W {w.width:.0f}, L {w.level:.0f}. " for w in (LUNG, MEDIASTINAL))
     spacing = "" if spec.spacing_mm else "; no spacing is known, voxels are drawn as cubes"
     return Picture(
         "Three planes",

@@ -59,7 +59,7 @@ def _recovery(got: Gathered, metric: str) -> Picture | None:
     if not values:
         return None
     shown = values[:ROWS]
-    uri = ladder([(v["name"], v) for v in shown], [], "share of originals found again")
+    uri = ladder([(v["name"], v) for v in shown], [(0.0, ""), (1.0, "all")], "share of originals found again")
     more = f" {len(values) - ROWS} more stand in the scores." if len(values) > ROWS else ""
     counts = sorted({v["n"] for v in shown if v.get("n")})
     return Picture(

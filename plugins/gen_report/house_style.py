@@ -54,6 +54,7 @@ RC = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.color": "#e8ecef",
     "grid.linewidth": 0.7,
     "xtick.color": MUTED,

@@ -125,7 +125,9 @@ def verdict(got: Gathered) -> dict[str, str] | None:
     p = [value for value in p if isinstance(value, (int, float))]
     said += f" (p = {max(p):.2g})." if p else "."
     if share.get("flag"):
-        return {"state": "open", "head": "No verdict on copies", "text": f"{said} {share['flag'].capitalize()}."}
-    if p and max(p) < CLEAR:
+        why = share["flag"].removeprefix("no verdict: ")
+        return {"state": "open", "head": "No verdict on copies", "text": f"{said} {why[:1].upper()}{why[1:]}."}
+    known = ((result.get("extra") or {}).get("verdict") or {}).get("copies")
+    if known if known is not None else bool(p) and max(p) < CLEAR:
         return {"state": "bad", "head": "More copies than chance", "text": said}
     return {"state": "good", "head": "No sign of copied training volumes", "text": said}

@@ -166,7 +166,7 @@ def test_a_metric_is_known_by_what_its_table_uses(got):
 
 def test_flagged_samples_are_marked_in_the_histogram(got):
     picture = figures_copies.distances(got)
-    assert "the 1 samples under the threshold (sample 7)" in picture.caption
+    assert "under the threshold lie sample 7 (1 in all)" in picture.caption
     for row in got.extra("neighbours"):
         row["copy"] = False
     assert "Triangles" not in figures_copies.distances(got).caption

@@ -63,10 +63,12 @@ def test_more_copies_than_chance_are_said(got):
     values = got.results["memorization"]["values"]
     values[0]["value"], values[1]["value"] = 0.5, 1e-9
     assert scores.verdict(got)["state"] == "bad" and "20 of N = 40" in scores.verdict(got)["text"]
+    got.results["memorization"]["extra"]["verdict"] = {"copies": False}  # the metric's own word counts more
+    assert scores.verdict(got)["state"] == "good"
 
 
 def test_a_flagged_search_is_no_verdict(got):
-    got.results["memorization"]["values"][0]["flag"] = "only 40 validation volumes (under 100): no verdict"
+    got.results["memorization"]["values"][0]["flag"] = "no verdict: only 40 validation volumes (under 100)"
     said = scores.verdict(got)
     assert said["state"] == "open" and "Only 40 validation volumes" in said["text"]
     del got.results["memorization"]["values"][:]
