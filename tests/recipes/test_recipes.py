@@ -70,4 +70,7 @@ def test_the_dry_run_of_672_names_shapes_parameters_memory_and_what_is_missing(t
     assert any("hyperspectral-224" in line for line in found["missing"])
     assert not (tmp_path / "run").exists(), "a dry run writes nothing"
     steps = [row["step"] for row in found["steps"]]
-    assert steps == ["prepare", "fit.codec", "encode", "fit.prior", "sample", "evaluate", "report"]
+    fits = ["prepare", "fit.codec", "encode", "fit.prior", "sample", "fit.features.moco"]
+    assert steps == [*fits, "evaluate", "report"]
+    assert found["parameters"]["features.moco"] == pytest.approx(27.8e6, rel=0.05)  # a ResNet-50 and its head
+    assert found["memory_gib"]["fit.features.moco"] > 1

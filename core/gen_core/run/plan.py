@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from gen_core.errors import DataError, GenError
 from gen_core.run.context import RunContext
 from gen_core.run.folder import read_json
-from gen_core.run.graph import StepSpec, is_trainable
+from gen_core.run.graph import StepSpec, is_trainable, supporting_tables
 from gen_core.run.runner import STARTED
 from gen_core.volume import VolumeSpec
 
@@ -83,6 +83,7 @@ def describe(ctx: RunContext, steps: list[StepSpec]) -> dict[str, Any]:
     if spec is not None:
         shapes.append(f"volume {spec.shape}")
         _networks(ctx, spec, shapes, plan, notes)
+        _supporting(ctx, spec, plan, notes)
     for table in recipe.tables.values():
         for key, value in (("from", table.from_), ("init", table.init)):
             done = Path(value) / "steps" / f"fit.{table.name}" / "done.json" if value else None
@@ -176,6 +177,38 @@ def _networks(ctx: RunContext, spec: VolumeSpec, shapes: list[str], plan: dict[s
         plan["memory_gib"]["sample"] = round((_count(prior) * 4 + _count(codec) * 4 + n * bytes_ * 0.1) / 2**30, 2)
     except NotImplementedError as error:
         notes.append(f"prior: no forecast on the meta device ({str(error).splitlines()[0]})")
+
+
+def _supporting(ctx: RunContext, spec: VolumeSpec, plan: dict[str, Any], notes: list[str]) -> None:
+    """Parameters of the feature networks and segmenters that are fitted, and memory where their forward says it."""
+    from gen_core.features import FeaturesContext
+    from gen_core.segmenter import SegmenterContext
+
+    recipe, built = ctx.recipe, {}
+
+    def build(name: str) -> Any:
+        if name not in built:
+            table = recipe.table(name)
+            features = table.kind == "features"
+            context = FeaturesContext(spec, None, build, build) if features else SegmenterContext(spec)
+            with META:
+                built[name] = table.component.build(table.options, context).to(META)
+        return built[name]
+
+    for early_or_late in supporting_tables(recipe):
+        for table in early_or_late:
+            try:
+                module = build(table.name)
+                plan["parameters"] |= _by_group(table.name, module)
+                notes.extend(f"[{table.name}] {note}" for note in module.notes())
+                image = getattr(module, "takes", "volume") == "image"
+                x = torch.empty((1, 3, *spec.size[1:]) if image else (1, *spec.shape), device=META)
+                forward = module.features if table.kind == "features" else module.probabilities
+                _, bytes_, _ = _measure(lambda forward=forward, x=x: forward(x))
+                gib = _training_gib(_count(module), bytes_, table.options.fit)
+                plan["memory_gib"][f"fit.{table.name}"] = round(gib, 2)
+            except (NotImplementedError, RuntimeError, AttributeError) as error:  # no meta kernel, or no codec here
+                notes.append(f"[{table.name}] no forecast on the meta device ({str(error).splitlines()[0]})")
 
 
 def as_json(plan: dict[str, Any]) -> dict[str, Any]:
