@@ -119,7 +119,7 @@ class Prdc:
 
 @frozen
 class SpectralKl:
-    """[metrics] spectral-kl: Gaussian KL and angle of the spectra of each structure."""
+    """[metrics] spectral-kl: Gaussian KL, angle and Wasserstein distance of the spectra of each structure."""
 
     segmenter: str = _segmenter()
     structures: dict[str, tuple[str, ...]] = Factory(_vessel_and_disc)  # structure -> classes that form it
@@ -128,7 +128,9 @@ class SpectralKl:
     largest: tuple[str, ...] = ("onh",)  # of these only the largest component counts: an eye has one disc
     rim: float = field(default=0.0, validator=[validators.ge(0.0), validators.lt(1.0)])  # of the half width
     centre: float = field(default=0.0, validator=[validators.ge(0.0), validators.lt(1.0)])  # of the half width
-    ridge: float = _positive(1e-3)  # added to the diagonal of every covariance, in squared units of [-1, 1]
+    # Added to the diagonal of every covariance, in squared units of [-1, 1]: blurred samples lack the noise of real
+    # bands, and the divergence would be about that alone. 0 is the published definition.
+    ridge: float = _not_negative(1e-3)
     groups: int = field(default=16, validator=validators.ge(2))  # of volumes, for the jackknife
 
 
@@ -162,18 +164,29 @@ class Anatomy:
     ring: float = _share(0.06)  # width of the background ring around vessels, of min(H, W)
 
 
+def _shares(instance: Any, attribute: Any, value: tuple[float, ...]) -> None:
+    if not all(0 < v < 1 for v in value):
+        raise ValueError(f"'{attribute.name}' must be shares in (0, 1), got {list(value)}")
+
+
 @frozen
 class Memorization:
     """[metrics] memorization: nearest training neighbours and the share of copies."""
 
     features: str = _features()
-    distance: Literal["l1", "l2", "cosine"] = "l1"
+    distance: Literal["l1", "l2", "cosine"] = "l2"
+    metric: Literal["learned", "plain"] = "learned"  # "learned": what altering a volume does counts for little
     standardize: Literal["val", "none"] = "val"
     quantile: float = _share(0.01)  # of the validation-to-training distances
     mirror: bool = True  # search mirrored copies too
+    search_crops: tuple[float, ...] = field(default=(0.95, 0.9), validator=_shares)  # training volumes so cropped too
+    search: Literal["exact", "auto", "faiss", "hnsw"] = "auto"  # "hnsw": approximate, its recall is said
     neighbours: int = _positive(10)
-    planted: int = _not_negative(64)  # training volumes planted as copies in the audit
-    noise: float = _not_negative(0.02)  # sd of the planted copies' noise, of the range [-1, 1]
+    learn: int = _positive(128)  # training volumes whose altered copies teach the distance
+    planted: int = _not_negative(64)  # training volumes planted as copies in the audit, each kind
+    noise: float = _not_negative(0.02)  # sd of noisy copies, of the range [-1, 1]
+    shift: float = _share(0.03)  # shifted copies: up to this share of the width each way
+    crop: float = _share(0.9)  # cropped copies: this share of height and width, scaled back
 
 
 def _some(instance: Any, attribute: Any, value: tuple[str, ...]) -> None:
@@ -188,6 +201,17 @@ class Utility:
     # [features] tables of probes; all are compared with the first, such as the one pre-trained on real volumes only.
     probes: tuple[str, ...] = field(default=("features.probe",), validator=_some, metadata={"table": "features"})
     label: str = "deposits"  # the condition that the probes tell
+
+
+@frozen
+class Outliers:
+    """[metrics] outliers: samples far from the data, of an impossible spectrum, or broken in range."""
+
+    features: str = _features()
+    neighbours: int = _positive(5)  # the k of the distance to the k-th nearest training volume
+    quantile: float = _share(0.01)  # of validation volumes that lie beyond a limit
+    contrast: float = _share(0.5)  # a volume is flat below this times the least sd of a real one
+    saturated: float = _share(0.05)  # of voxels, allowed beyond the most saturated real volume
 
 
 @frozen

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from scipy.stats import wasserstein_distance
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from gen_core.errors import RecipeError
@@ -95,3 +96,38 @@ def test_an_unknown_structure_is_one_line(context, batches):
         RecipeError, match="structure 'drusen': the segmenter has no class drusen; it finds vessel, onh"
     ):
         metric.update(batches("val", 2)[0], "val")
+
+
+def test_without_a_ridge_the_covariances_are_taken_as_they_are(context, world, feed, one):
+    result = feed(SpectralKl(Options(ridge=0.0), context)).compute()
+    spectra = {}
+    for source in ("val", "synthetic"):
+        x = world[source][0][:, 0]
+        rows = x.movedim(1, -1)[x[:, 0] < -0.5].double()
+        spectra[source] = MultivariateNormal(rows.mean(0), torch.cov(rows.T))
+    want = float(kl_divergence(spectra["val"], spectra["synthetic"]))
+    got = one(result, "kl vessel", "synthetic", "val")
+    assert got.value == pytest.approx(want, rel=1e-6) and got.flag == ""
+
+
+def test_a_singular_covariance_is_shrunk_and_said(context, batches):
+    metric = SpectralKl(Options(structures={"vessel": ("vein", "artery")}, ridge=0.0), context)
+    batch = batches("val", 1)[0]
+    batch.x = torch.zeros_like(batch.x)
+    batch.x[0, 0, 0, 3, :4] = -0.9
+    metric.update(batch, "val")
+    metric.update(batches("train", 4)[0], "train")
+    value = metric.compute().values[0]
+    assert "val: singular covariance (4 pixels, 5 bands), shrunk by" in value.flag and math.isfinite(value.value)
+
+
+def test_wasserstein_distances_by_band_are_scipys(context, world, feed, one):
+    result = feed(SpectralKl(Options(truth=True), context)).compute()
+    found = {}
+    for source in ("val", "train"):
+        x, masks, _, _ = world[source]
+        found[source] = x[:, 0].movedim(1, -1)[masks["onh"][:, 0, 0]]
+    want = [wasserstein_distance(found["val"][:, k], found["train"][:, k]) for k in range(5)]
+    assert result.extra["wasserstein"]["onh"]["train"] == pytest.approx(want, abs=2 / 512)
+    mean = one(result, "wasserstein onh", "train", "val")
+    assert mean.value == pytest.approx(sum(want) / 5, abs=2 / 512) and mean.low <= mean.value <= mean.high
