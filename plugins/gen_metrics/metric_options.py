@@ -181,7 +181,7 @@ class Memorization:
     mirror: bool = True  # search mirrored copies too
     search_crops: tuple[float, ...] = field(default=(0.95, 0.9), validator=_shares)  # training volumes so cropped too
     search: Literal["exact", "auto", "faiss", "hnsw"] = "auto"  # "hnsw": approximate, its recall is said
-    neighbours: int = _positive(10)
+    neighbours: int = field(default=10, validator=validators.ge(2))
     learn: int = _positive(128)  # training volumes whose altered copies teach the distance
     planted: int = _not_negative(64)  # training volumes planted as copies in the audit, each kind
     noise: float = _not_negative(0.02)  # sd of noisy copies, of the range [-1, 1]
