@@ -8,13 +8,14 @@ band or slice, keep the shape, and reflect at edges.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate, pad
 
-from gen_metrics.streams import draw_key
+from gen_metrics.streams import draw_key, volume_features
 
 Alteration = Callable[[Tensor, np.random.Generator], Tensor]
 """x (C, D, H, W) in [-1, 1] and a generator -> the altered volume, same shape and range."""
@@ -125,6 +126,21 @@ def altered(x: Tensor, name: str, alteration: Alteration, seed: int, id_: str) -
     """x (C, D, H, W), altered as (seed, name, id) draws."""
     g = np.random.default_rng([abs(seed), draw_key(seed, f"{name}:{id_}")])
     return alteration(x, g)
+
+
+@torch.no_grad()
+def features_of_versions(network: Any, versions: list[Tensor], device: Any = None) -> list[Tensor]:
+    """Features (dim,) float64 of altered versions (C, D, H, W) of one volume.
+
+    The versions of a volume always come together, so they may share a forward pass: nothing depends on batches.
+    """
+    if not versions:
+        return []
+    x = torch.stack(versions)
+    if network.takes != "volume":
+        return list(volume_features(network, x, device))
+    network.eval()
+    return list(network.features(x if device is None else x.to(device)).double().cpu())
 
 
 QUERIES: dict[str, Alteration] = {

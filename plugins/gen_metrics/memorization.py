@@ -28,7 +28,7 @@ from torch import Tensor
 from gen_core.batch import Batch
 from gen_core.metric import Metric, MetricContext, Result, Value
 from gen_metrics import metric_options as opt
-from gen_metrics.alterations import altered, central_crop
+from gen_metrics.alterations import altered, central_crop, features_of_versions
 from gen_metrics.audit import (
     ENOUGH_VALIDATION,
     FOUND_ENOUGH,
@@ -47,7 +47,7 @@ from gen_metrics.discriminant import learn
 from gen_metrics.fid import standardizer
 from gen_metrics.intervals import clopper_pearson
 from gen_metrics.neighbours import Neighbours, nearest_of_views
-from gen_metrics.streams import Names, context_features, draw_key, features_treatment, volume_features
+from gen_metrics.streams import Names, context_features, draw_key, features_treatment
 
 CP = "95 %, Clopper-Pearson"
 RECONSTRUCTED, ALTERED = "reconstructed", "altered"
@@ -115,15 +115,9 @@ class Memorization(Metric):
             self.subjects.update(zip(names, batch.subjects or names))
 
     def _features(self, versions: list[Tensor]) -> list[Tensor]:
-        """Features of altered versions (C, D, H, W) of one volume; together, since they always come together."""
-        return list(self._network_features(torch.stack(versions))) if versions else []
-
-    @torch.no_grad()
-    def _network_features(self, x: Tensor) -> Tensor:
-        network, device = self.context.features(self.options.features), getattr(self.context, "device", None)
-        if network.takes != "volume":
-            return volume_features(network, x, device)
-        return network.eval().features(x if device is None else x.to(device)).double().cpu()
+        """Features of altered versions (C, D, H, W) of one volume."""
+        network = self.context.features(self.options.features)
+        return features_of_versions(network, versions, getattr(self.context, "device", None))
 
     def _drawn(self, name: str) -> tuple[bool, bool]:
         """Whether copies of this training volume are planted, and whether the distance learns from them; never both."""

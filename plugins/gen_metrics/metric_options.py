@@ -214,6 +214,23 @@ class Outliers:
     saturated: float = _share(0.05)  # of voxels, allowed beyond the most saturated real volume
 
 
+def _known_distances(instance: Any, attribute: Any, value: tuple[str, ...]) -> None:
+    if not value or set(value) - {"l1", "l2", "cosine"} or len(set(value)) < len(value):
+        raise ValueError(f"'{attribute.name}' must name l1, l2 or cosine, each at most once, got {list(value)}")
+
+
+@frozen
+class Recovery:
+    """[metrics] recovery: how often the original of an altered training volume is among its nearest neighbours."""
+
+    features: tuple[str, ...] = field(default=("features",), metadata={"table": "features"})  # compared with each other
+    pixels: int = _not_negative(16)  # also compared: every band scaled to this height and width; 0 = not
+    distances: tuple[str, ...] = field(default=("l1", "l2", "cosine"), validator=_known_distances)
+    neighbours: int = _positive(10)
+    queries: int = _positive(64)  # training volumes that are altered, each in every way
+    standardize: Literal["none", "train"] = "none"  # by the training volumes' mean and sd of each feature
+
+
 @frozen
 class Throughput:
     """[metrics] throughput: no settings; times come from the run's cost.json."""

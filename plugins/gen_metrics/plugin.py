@@ -29,6 +29,7 @@ METRICS = {
     "outliers": ("outliers", "Outliers", "Samples far from the data, of an impossible spectrum, or broken in range."),
     "memorization": ("memorization", "Memorization", "Nearest training neighbours and the share of copies."),
     "utility": ("utility", "Utility", "Areas under ROC curves of probes, by what their features learned from."),
+    "recovery": ("recovery", "Recovery", "How often features lead an altered volume back to its original."),
     "throughput": ("throughput", "Throughput", "Samples a second and where the time of the run went."),
 }
 
