@@ -3,8 +3,9 @@
 Source: Galdran et al. 2022, "State-of-the-art retinal vessel segmentation with minimalistic models", section 2.1
 (architecture, both outputs supervised); soft Dice: Milletari et al. 2016, section 3, with plain sums below.
 Departures: bilinear up-sampling to the size of the skip, so that odd sizes work; Dice beside cross-entropy, because
-thin structures are rare; random crops for large images. All arithmetic is float32: so narrow a network gains nothing
-from less.
+thin structures are rare; random crops for large images; beside the bands their local contrast, which shows vessels
+in dark and bright parts alike and saves most of the training. All arithmetic is float32: so narrow a network gains
+nothing from less.
 Shapes: B images, N bands taken, K classes, H rows, W columns. Work is 2-D: bands are channels, depth is gone.
 """
 
@@ -24,6 +25,7 @@ from gen_core.segmenter import Segmenter, SegmenterContext
 from gen_core.trainable import GroupLoss, Step
 from gen_core.volume import VolumeSpec
 from gen_features.class_masks import check_classes, class_scores, class_targets
+from gen_features.pixel_logistic import local_mean
 from gen_features.wnet_options import Augment
 from gen_features.wnet_options import WNet as Options
 
@@ -45,7 +47,7 @@ class WNet(Segmenter):
             )
         self.options, self.classes = options, tuple(options.classes)
         self.bands = chosen_bands(options, context.spec)
-        channels, k = context.spec.shape[0] * len(self.bands), len(self.classes)
+        channels, k = context.spec.shape[0] * len(self.bands) * (2 if options.contrast else 1), len(self.classes)
         self.first = UNet(channels, k, options.widths)
         self.second = UNet(channels + k, k, options.widths)
 
@@ -55,6 +57,8 @@ class WNet(Segmenter):
 
     def logits(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """image (B, C N, H, W) -> the first and the second network's (B, K, H, W)."""
+        if self.options.contrast:
+            image = torch.cat([image, local_contrast(image, self.options.contrast)], 1)
         image = image.contiguous(memory_format=torch.channels_last)  # 1.5 times the speed on CPUs
         with float32_island(image.device):
             first = self.first(image)
@@ -145,6 +149,12 @@ class Block(nn.Module):
         return torch.relu(self.body(x) + self.shortcut(x))
 
 
+def local_contrast(image: Tensor, width: int) -> Tensor:
+    """(image - m) / s of (B, N, H, W); m, s: mean and sd over the width x width pixels around that lie inside."""
+    difference = image - local_mean(image, width)
+    return difference / (local_mean(difference.square(), width) + FLAT).sqrt()
+
+
 def soft_dice_loss(p: Tensor, target: Tensor) -> Tensor:
     """1 - 2 sum(p t) / (sum p + sum t), mean over classes; sums over the batch, where a class is rarely empty.
 
@@ -192,6 +202,9 @@ def other_light(image: Tensor, augment: Augment, generator: torch.Generator) -> 
     gain, gamma = (augment.gain * normal()).exp(), (augment.gamma * normal()).exp()
     u = ((image + 1) / 2).clamp(0.0, 1.0)
     return 2 * (gain[:, None, None, None] * u ** gamma[:, None, None, None]).clamp(max=1.0) - 1
+
+
+FLAT = 1e-4  # variance added to every neighbourhood: (1 % of the half range)^2, so that a flat one stays flat
 
 
 def build(options: Options, context: SegmenterContext) -> WNet:

@@ -8,6 +8,7 @@ import torch
 from attrs import evolve
 from scipy.ndimage import rotate
 from sklearn.metrics import f1_score
+from torch.nn.functional import avg_pool2d
 
 from gen_core.batch import Batch
 from gen_core.errors import RecipeError
@@ -17,10 +18,10 @@ from gen_core.testing import check_segmenter
 from gen_core.trainable import Step
 from gen_core.volume import VolumeSpec
 from gen_features.class_masks import class_scores, class_targets
-from gen_features.wnet import UNet, build, chosen_bands, other_light, soft_dice_loss, training_view
+from gen_features.wnet import UNet, build, chosen_bands, local_contrast, other_light, soft_dice_loss, training_view
 from gen_features.wnet_options import Augment, WNet
 
-SMALL = WNet(classes={"vessel": ("vein", "artery"), "onh": ("onh",)}, widths=(4, 8), bands=(1, 3, 5))
+SMALL = WNet(classes={"vessel": ("vein", "artery"), "onh": ("onh",)}, widths=(4, 8), bands=(1, 3, 5), contrast=5)
 STILL = Augment(flip=False, rotate=0.0, gain=0.0, gamma=0.0)
 
 
@@ -115,7 +116,7 @@ def test_crops_are_parts_of_their_image_and_masks_are_cut_alike():
 
 def test_a_turned_view_is_scipys():
     image = torch.rand(1, 1, 21, 21, generator=generator(5))
-    image = torch.nn.functional.avg_pool2d(image, 5, 1, 2)
+    image = avg_pool2d(image, 5, 1, 2)
     turn = Augment(flip=False, rotate=30.0, gain=0.0, gamma=0.0)
     view, _ = training_view(image, image, 0, 1, turn, generator(6))
     g = generator(6)
@@ -133,6 +134,19 @@ def test_light_is_gain_and_gamma_common_to_all_bands():
         want = float(gain[i]) * ((image[i] + 1) / 2).numpy() ** float(gamma[i])
         assert np.allclose(out[i], want, atol=1e-5)
     assert math.isclose(float(other_light(torch.ones(1, 1, 1, 1), Augment(gain=5.0), generator(1)).max()), 1.0)
+
+
+def test_local_contrast_is_the_distance_from_the_mean_in_standard_deviations():
+    image = torch.rand(2, 3, 11, 14, generator=generator(9))
+    from_mean = image - avg_pool2d(image, 5, 1, 2, count_include_pad=False)
+    sd = (avg_pool2d(from_mean**2, 5, 1, 2, count_include_pad=False) + 1e-4).sqrt()
+    assert torch.allclose(local_contrast(image, 5), from_mean / sd, atol=1e-4)
+    assert torch.equal(local_contrast(torch.full((1, 1, 6, 7), -1.0), 3), torch.zeros(1, 1, 6, 7))
+
+
+def test_without_contrast_the_bands_alone_enter(make):
+    assert make().first.down[0].shortcut.in_channels == 6
+    assert make(evolve(SMALL, contrast=0)).first.down[0].shortcut.in_channels == 3
 
 
 def test_targets_are_unions_over_masks_and_depth(make_eyes):
@@ -176,6 +190,8 @@ def test_what_cannot_be_is_one_line(spec, make_eyes):
         build(WNet(widths=(2,) * 7), context)
     with pytest.raises(ValueError, match="at least two levels"):
         WNet(widths=(8,))
+    with pytest.raises(ValueError, match="odd width of at least 3, or 0"):
+        WNet(contrast=4)
     with pytest.raises(ValueError, match="nothing would be learned"):
         WNet(bce=0.0, dice=0.0)
     with pytest.raises(RecipeError, match="classes.onh: the volumes carry no mask onh"):
