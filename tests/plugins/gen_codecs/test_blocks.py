@@ -21,6 +21,7 @@ from gen_codecs.blocks import (
 LEVELS = [(2, 2, 2), (1, 2, 2), (4, 2, 2), (2, 1, 1), (2, 4, 4), (1, 1, 2), (4, 4, 4)]
 DEPTHS = (1, 2, 3, 4, 5, 7, 8, 16)
 IN_PLANE = ((1, 1), (2, 3), (4, 6))
+ROUNDING = 0.08  # relative; a wrong kernel is off by its whole size, or NaN
 
 
 def gradients(layer, x, half):
@@ -34,8 +35,10 @@ def gradients(layer, x, half):
 
 
 def wrong(layer, channels):
-    """Shapes for which bf16 is off by more than rounding."""
+    """Shapes for which bf16 is off by more than rounding; a sum of 27 taps that cancels multiplies it by ten or so."""
     found = []
+    for k, p in enumerate(layer.parameters()):
+        nn.init.uniform_(p, -0.3, 0.3, generator=torch.Generator().manual_seed(k))
     for d in DEPTHS:
         for h, w in IN_PLANE:
             if isinstance(layer, Conv3d) and any(n < s for n, s in zip((d, h, w), layer.stride)):
@@ -45,7 +48,7 @@ def wrong(layer, channels):
             # the last: a bias' gradient is a sum that may cancel
             scales = [a.norm() for a in full[:3]] + [torch.tensor(size)]
             errors = [((a - b).norm() / s).item() for a, b, s in zip(full, half, scales)]
-            if not max(errors) < 0.02:
+            if not max(errors) < ROUNDING:
                 found.append(((d, h, w), errors))
     return found
 
