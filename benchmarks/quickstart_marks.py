@@ -60,6 +60,9 @@ def shuffled_distance(run: Path) -> float:
     return next(v.value for v in metric.compute().values if v.source == "synthetic")
 
 
+P = "p with the threshold's own error"
+
+
 def marks(run: Path) -> dict[str, tuple[str, bool | None]]:
     """Mark -> (what was reached, whether it is met)."""
     metrics, cost = read_json(run / "metrics.json"), read_json(run / "cost.json")
@@ -94,9 +97,11 @@ def marks(run: Path) -> dict[str, tuple[str, bool | None]]:
     rows["vessel share, samples over reconstructions (>= .8)"] = (f"{ratio:.2f}", ratio >= 0.8)
     ratio = get("anatomy", "vessel share, ratio", "reconstruction", "val")
     rows["vessel share, reconstructions over data (prototype .4)"] = (f"{ratio:.2f}", ratio >= 0.4)
-    p = get("memorization", "copies, p with the threshold's own error", "synthetic")
+    p = get("memorization", f"copies, {P}", "synthetic")
     share = get("memorization", "copies, share", "synthetic")
-    rows["copies beyond the test's false alarms (none: p >= .05)"] = (f"{share:.1%}, p = {p:.2f}", p >= 0.05)
+    out, p_out = (get("memorization", f"copies that stand out, {what}", "synthetic") for what in ("share", P))
+    told = f"{share:.1%} near, p = {p:.2f}; {out:.1%} stand out, p = {p_out:.2f}"
+    rows["copies beyond the test's false alarms (either p >= .05)"] = (told, max(p, p_out) >= 0.05)
     for kind in ("exact", "flipped", "noisy", "shifted", "cropped", "reconstructed"):
         found = get("memorization", f"planted copies found, {kind}", "train")
         if found is not None:
