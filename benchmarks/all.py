@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-SCRIPTS = ("vq_lookup", "kmeans", "codec_forward", "unet", "ms_ssim", "frechet", "cube_resize")
+SCRIPTS = ("vq_lookup", "kmeans", "codec_forward", "unet", "ms_ssim", "frechet", "neighbours", "cube_resize")
 
 
 def main() -> int:

@@ -23,7 +23,7 @@ _ROWS = 2048  # base rows compared at once
 _QUERIES = 256
 _BLOCK = 1 << 17  # numbers in the buffer of L1 differences: stays in the second-level cache
 _WIDE = 256  # features from which the blocked L1 beats torch.cdist
-_MARGIN = 16  # candidates beyond k, against rounding of the first pass
+_MARGIN = 6  # candidates beyond k, against rounding of the first pass
 _WIDER = 10  # times k candidates when the index ranks by L2 and the answer by L1
 
 Candidates = Callable[[Tensor, int], Tensor]
@@ -58,7 +58,8 @@ def squared_l2(a: Tensor, b: Tensor) -> Tensor:
 def measured(queries: Tensor, base: Tensor, rows: Tensor, distance: str) -> Tensor:
     """(n, m) float64 distances of queries (n, d) to the rows (n, m) of base; inf where the row is -1."""
     parts = []
-    for q, at in zip(queries.split(64), rows.split(64)):
+    at_once = max(1, _BLOCK // max(1, rows.shape[1] * base.shape[1]))  # queries: their differences stay in the cache
+    for q, at in zip(queries.split(at_once), rows.split(at_once)):
         gap = base[at.clamp(min=0)].double() - q[:, None].double()
         parts.append((gap.abs().sum(2) if distance == "l1" else gap.square().sum(2)).masked_fill(at < 0, torch.inf))
     found = torch.cat(parts)

@@ -26,6 +26,7 @@ NEEDED = (
 OPTIONAL = {
     "h5py": "HDF5 files (extra `hyper`)",
     "faiss": "faster exact neighbours (extra `fast`)",
+    "hnswlib": "neighbours among millions of volumes (extra `fast`)",
 }
 TROUBLE = ("torchvision", "torchaudio")  # a wheel for another torch breaks imports of other libraries
 MIN_PYTHON, MIN_TORCH = (3, 11), (2, 11)
