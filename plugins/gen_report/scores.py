@@ -124,6 +124,9 @@ def verdict(got: Gathered) -> dict[str, str] | None:
     p = [v["value"] for name, v in by_name.items() if name and name.startswith("copies, ") and " p" in name]
     p = [value for value in p if isinstance(value, (int, float))]
     said += f" (p = {max(p):.2g})." if p else "."
+    alone = by_name.get("copies that stand out, share")
+    if alone is not None:  # near to one training volume, and to no other
+        said += f" {round(alone['value'] * n)} of them stand out, that is, are near to one and to no other."
     if share.get("flag"):
         why = share["flag"].removeprefix("no verdict: ")
         return {"state": "open", "head": "No verdict on copies", "text": f"{said} {why[:1].upper()}{why[1:]}."}
