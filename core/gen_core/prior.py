@@ -9,6 +9,7 @@ from typing import Any
 from attrs import Factory, frozen
 from torch import Tensor
 
+from gen_core.condition import Conditions, ConditionSpec
 from gen_core.trainable import Trainable
 
 Denoise = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -17,12 +18,17 @@ Denoise = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 @frozen
 class PriorContext:
-    """What core hands to a prior's `build(options, context)`. shape: (c, d, h, w) of the latents."""
+    """What core hands to a prior's `build(options, context)`.
+
+    shape: (c, d, h, w) of the latents. conditions: what [condition] declares, by name; a batch carries their values
+    (`Conditions(batch.condition, batch.present)`), grids already at (d, h, w). A prior that takes no conditions
+    refuses them.
+    """
 
     shape: tuple[int, int, int, int]
     bounds: tuple[float, float] | None = None
     tokens: int | None = None
-    conditions: dict[str, Any] = Factory(dict)
+    conditions: dict[str, ConditionSpec] = Factory(dict)
 
 
 class NoisePath(ABC):
@@ -71,8 +77,11 @@ class DiffusionPrior(Prior):
     path: NoisePath
 
     @abstractmethod
-    def denoise(self, z_t: Tensor, t: Tensor, cond: dict[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """z_t (B, c, d, h, w), t (B,) in (0, 1] -> (z_0, eps), differentiable, unclamped, float32."""
+    def denoise(self, z_t: Tensor, t: Tensor, cond: Conditions | None = None) -> tuple[Tensor, Tensor]:
+        """z_t (B, c, d, h, w), t (B,) in (0, 1] -> (z_0, eps), differentiable, unclamped, float32.
+
+        cond: None means that nothing is known.
+        """
 
 
 class DirectPrior(Prior):
@@ -82,4 +91,4 @@ class DirectPrior(Prior):
     def noise_shape(self, n: int) -> tuple[int, ...]: ...
 
     @abstractmethod
-    def draw(self, noise: Tensor, cond: dict[str, Tensor] | None = None, **options: Any) -> Tensor: ...
+    def draw(self, noise: Tensor, cond: Conditions | None = None, **options: Any) -> Tensor: ...

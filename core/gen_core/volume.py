@@ -22,6 +22,7 @@ class VolumeSpec:
     size: (D, H, W). depth: "bands", "slices" or "none" (2-D images, D = 1).
     wavelength_nm: D rising wavelengths where depth is "bands". spacing_mm: (D, H, W) or None.
     scale: how [-1, 1] maps to physical values, per channel and band; used for synthetic volumes.
+    classes: names of each class among the samples' condition values; other values are scalars.
     """
 
     size: tuple[int, int, int]
@@ -32,6 +33,7 @@ class VolumeSpec:
     spacing_mm: tuple[float, float, float] | None = None
     scale: Scale = Factory(lambda: Scale.unit())
     masks: tuple[str, ...] = ()
+    classes: dict[str, tuple[str, ...]] = Factory(dict)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -81,7 +83,8 @@ class Sample:
 
     x: (C, D, H, W) float32 in [-1, 1].
     masks: name -> (D or 1, H, W) bool; depth 1 means "the same in every band". `valid` marks real data.
-    condition: name -> number or array. hash: SHA-256 of the source content; equal content, equal hash.
+    condition: name -> float of a scalar (NaN = unknown), int of a class (index into VolumeSpec.classes, -1 = unknown).
+    hash: SHA-256 of the source content; equal content, equal hash.
     """
 
     x: np.ndarray

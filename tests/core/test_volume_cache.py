@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gen_core import atomic
-from gen_hyperspectral.cache import Cache, array_hash, key_of, source_hash
+from gen_core.volume_cache import Cache, array_hash, key_of, source_hash
 
 
 class Maker:
@@ -73,7 +73,7 @@ def test_keys_and_hashes_follow_content(tmp_path):
 
 
 def test_very_large_files_are_hashed_by_their_ends(tmp_path, monkeypatch):
-    monkeypatch.setattr("gen_hyperspectral.cache.WHOLE_FILE", 1 << 20)
+    monkeypatch.setattr("gen_core.volume_cache.WHOLE_FILE", 1 << 20)
     path = tmp_path / "big"
     path.write_bytes(b"a" * (3 << 20))
     first = source_hash(path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import json
+import math
 import mmap
 import multiprocessing
 import multiprocessing.process
@@ -38,13 +39,16 @@ _STALLED_S = 300.0  # no volume finished for so long: the helpers are given up
 @frozen(eq=False)
 class _Entry:
     volumes: NDArray[np.float32]  # (n, C, D, H, W), memory-mapped
-    bits: NDArray[np.uint8]  # (n, masks, ceil(H W / 8)), memory-mapped
+    bits: NDArray[np.uint8]  # (n, masks, ceil(depth H W / 8)), memory-mapped
     hashes: list[str]  # content hash of each volume
     crcs: list[int]  # of each volume's mask bits
 
 
 class Cache:
-    """`n` volumes of `shape` (C, D, H, W) with `masks`, made by `render(i)`, kept in `folder`."""
+    """`n` volumes of `shape` (C, D, H, W) with `masks`, made by `render(i)`, kept in `folder`.
+
+    Masks are (mask_depth, H, W), by default depth 1: the same in every band.
+    """
 
     def __init__(
         self,
@@ -54,8 +58,10 @@ class Cache:
         n: int,
         render: Callable[[int], Volume],
         workers: int = 1,
+        mask_depth: int = 1,
     ):
         self.folder, self.shape, self.masks, self.n = folder, shape, masks, n
+        self.mask_shape = (mask_depth, *shape[2:])
         self.render, self.workers = render, workers
         self._entry: _Entry | None = None
         self._checked = np.zeros(n, bool)
@@ -76,8 +82,8 @@ class Cache:
                 x, masks = self.render(i)
                 return x, masks, content_hash(x)
             self._checked[i] = True
-        flat = np.unpackbits(entry.bits[i], axis=-1, count=self.shape[2] * self.shape[3]).astype(bool)
-        masks = {name: flat[k].reshape(1, *self.shape[2:]) for k, name in enumerate(self.masks)}
+        flat = np.unpackbits(entry.bits[i], axis=-1, count=math.prod(self.mask_shape)).astype(bool)
+        masks = {name: flat[k].reshape(self.mask_shape) for k, name in enumerate(self.masks)}
         return np.array(entry.volumes[i]), masks, entry.hashes[i]
 
     def _load(self) -> _Entry | None:
@@ -101,7 +107,7 @@ class Cache:
 
     @property
     def _mask_bytes(self) -> int:
-        return -(-self.shape[2] * self.shape[3] // 8)
+        return -(-math.prod(self.mask_shape) // 8)
 
     def _sound(self, entry: _Entry, i: int) -> bool:
         return content_hash(entry.volumes[i]) == entry.hashes[i] and zlib.crc32(entry.bits[i]) == entry.crcs[i]
@@ -165,7 +171,8 @@ class _Task:
     def __call__(self, i: int) -> None:
         x, masks = self.render(i)
         self.volumes[i] = x
-        self.bits[i] = np.packbits(np.stack([masks[name].reshape(-1) for name in self.masks]), axis=-1)
+        if self.masks:
+            self.bits[i] = np.packbits(np.stack([masks[name].reshape(-1) for name in self.masks]), axis=-1)
         self.notes["hash"][i] = content_hash(x).encode()
         self.notes["crc"][i] = zlib.crc32(self.bits[i])
         self.notes["done"][i] = True

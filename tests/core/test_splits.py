@@ -5,7 +5,7 @@ import pytest
 
 from gen_core.errors import DataError
 from gen_core.options import SplitOptions
-from gen_hyperspectral.splits import Region, crop_positions, split_regions, split_subjects
+from gen_core.splits import Region, crop_positions, split_regions, split_subjects
 
 NAMES = [f"s{i}" for i in range(11)]
 

@@ -9,8 +9,8 @@ import pytest
 
 from gen_core.atomic import SUFFIX
 from gen_core.volume import content_hash
-from gen_hyperspectral import phantom_cache
-from gen_hyperspectral.phantom_cache import Cache
+from gen_core import rendered_cache
+from gen_core.rendered_cache import Cache
 
 SHAPE, MASKS, N = (1, 3, 7, 5), ("a", "b"), 6
 
@@ -115,7 +115,7 @@ def test_leftovers_of_a_killed_process_are_swept(folder):
 
 
 def test_two_processes_render_the_same(folder, monkeypatch):
-    monkeypatch.setattr(phantom_cache, "_PARALLEL_VOXELS", 1)
+    monkeypatch.setattr(rendered_cache, "_PARALLEL_VOXELS", 1)
     calls = []
     c = cache(folder, workers=2)
     c.fill(lambda done, n: calls.append((done, n)))
@@ -124,7 +124,7 @@ def test_two_processes_render_the_same(folder, monkeypatch):
 
 
 def test_a_dying_worker_does_no_harm(folder, monkeypatch):
-    monkeypatch.setattr(phantom_cache, "_PARALLEL_VOXELS", 1)
+    monkeypatch.setattr(rendered_cache, "_PARALLEL_VOXELS", 1)
     parent = os.getpid()
 
     def render(i):
