@@ -12,7 +12,7 @@ def register_codecs(register):
     ):
         register(
             name,
-            options=f"gen_monai.options:{name.title().replace('-', '')}",
+            options=f"gen_monai.codec_options:{name.title().replace('-', '')}",
             build="gen_monai.codecs:build",
             version=1,
             summary=summary,
@@ -27,7 +27,7 @@ def register_priors(register):
     ):
         register(
             name,
-            options=f"gen_monai.options:{name.title().replace('-', '')}",
+            options=f"gen_monai.prior_options:{name.title().replace('-', '')}",
             build="gen_monai.priors:build",
             version=1,
             summary=summary,
