@@ -5,7 +5,7 @@ import pytest
 
 from gen_core.errors import DataError
 from gen_core.options import SplitOptions
-from gen_core.splits import Region, crop_positions, split_regions, split_subjects
+from gen_core.splits import Box, Region, box_positions, crop_positions, split_boxes, split_regions, split_subjects
 
 NAMES = [f"s{i}" for i in range(11)]
 
@@ -64,3 +64,50 @@ def test_crop_corners_are_different_inside_and_seeded():
     assert crop_positions(region, (11, 5), 20, 7) == []
     everything = crop_positions(region, (9, 11), 99, 0)
     assert sorted(everything) == [(y, x) for y in (3, 4) for x in (40, 41)]
+
+
+@pytest.mark.parametrize(
+    "size, crop, options, along",
+    [
+        ((48, 17, 23), (8, 9, 10), SplitOptions(), 0),
+        ((11, 50, 31), (7, 8, 9), SplitOptions(val=0.3, test=0.2, gap=2), 1),
+        ((5, 13, 40), (5, 12, 13), SplitOptions(), 2),
+        ((20, 20, 20), (6, 6, 6), SplitOptions(), 0),
+    ],
+)
+def test_boxes_are_disjoint_with_a_gap_along_the_axis_with_most_room(size, crop, options, along):
+    boxes = split_boxes(size, crop, options, "v")
+    used = np.zeros(size, int)
+    for box in boxes.values():
+        assert all(n >= c for n, c in zip(box.shape, crop))
+        used[tuple(slice(a, b) for a, b in zip(box.low, box.high))] += 1
+    assert used.max() == 1 and set(boxes) == {"train", "val"} | ({"test"} if options.test else set())
+    others = tuple(k for k in range(3) if k != along)
+    assert (used == used.max(axis=others, keepdims=True)).all()  # whole planes across the cut
+    profile = "".join(map(str, used.max(axis=others)))
+    gaps = profile.strip("1").replace("1", " ").split()
+    assert len(gaps) == len(boxes) - 1 and all(len(g) >= max(1, options.gap) for g in gaps)
+
+
+def test_a_volume_too_small_for_boxes_is_told():
+    with pytest.raises(DataError, match=r"v: 9 x 8 x 7 voxels are too few for 2 regions of at least 5 x 4 x 4"):
+        split_boxes((9, 8, 7), (5, 4, 4), SplitOptions(), "v")
+    with pytest.raises(DataError, match="dataset.crop.size"):
+        split_boxes((50, 50, 3), (5, 4, 4), SplitOptions(), "v")
+    boxes = split_boxes((9, 9, 7), (5, 4, 4), SplitOptions(), "v")
+    assert boxes == {"train": Box((0, 0, 0), (9, 4, 7)), "val": Box((0, 5, 0), (9, 9, 7))}
+
+
+def test_box_corners_are_different_inside_and_seeded():
+    box = Box((2, 3, 5), (7, 10, 11))
+    everything = box_positions(box, (4, 5, 6), 99, 0)
+    assert everything == [(z, y, 5) for z in (2, 3) for y in (3, 4, 5)]
+    some = box_positions(box, (2, 2, 2), 20, 7)
+    assert len(set(some)) == 20 and some == box_positions(box, (2, 2, 2), 20, 7) != box_positions(box, (2, 2, 2), 20, 8)
+    assert all(2 <= z <= 5 and 3 <= y <= 8 and 5 <= x <= 9 for z, y, x in some)
+    assert box_positions(box, (6, 1, 1), 3, 0) == []
+
+
+def test_crop_corners_are_the_ones_they_have_always_been():
+    # a changed draw would silently give every finished run other crops
+    assert crop_positions(Region(3, 13, 40, 52), (4, 5), 4, 7) == [(7, 41), (7, 45), (9, 42), (9, 47)]
