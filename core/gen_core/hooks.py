@@ -25,7 +25,7 @@ hookimpl = pluggy.HookimplMarker("gen")
 
 KINDS = (
     "dataset", "codec", "prior", "sampler", "metric",
-    "features", "segmenter", "writer", "reader", "tracker", "report",
+    "features", "segmenter", "writer", "reader", "converter", "tracker", "report",
 )  # fmt: skip
 
 

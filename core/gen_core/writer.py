@@ -1,4 +1,4 @@
-"""The writer and reader interfaces: volumes out to files people can open, and any file in."""
+"""The writer, reader and converter interfaces: volumes out to files people can open, any file in, folders across."""
 
 from __future__ import annotations
 
@@ -16,8 +16,19 @@ class Writer(ABC):
     """Built as `build(options, None)`. Writes one volume in physical units."""
 
     @abstractmethod
-    def write(self, stem: Path, volume: np.ndarray, spec: VolumeSpec, info: dict[str, Any]) -> list[Path]:
-        """volume (C, D, H, W) float32 in physical units -> files beside `stem` (atomic); info: provenance as JSON."""
+    def write(
+        self,
+        stem: Path,
+        volume: np.ndarray,
+        spec: VolumeSpec,
+        info: dict[str, Any],
+        masks: dict[str, np.ndarray] | None = None,
+    ) -> list[Path]:
+        """volume (C, D, H, W) float32 in physical units -> the files written, whole or not at all.
+
+        They lie beside `stem`, or in a folder named after it. info: provenance as JSON.
+        masks: name -> (D or 1, H, W) bool; they go into the same file or into files beside it.
+        """
 
 
 @define(eq=False)
@@ -46,3 +57,47 @@ class Reader(ABC):
     @abstractmethod
     def open(self, path: Path, **options: Any) -> RawVolume:
         """Raises: DataError naming file and key."""
+
+
+@define
+class Conversion:
+    """What `gen data convert` was asked for.
+
+    to: the format of the images. masks: files or folders with masks beside those found under `source`.
+    names: alias table of structures. require: what a patient must have, else all of it is left out.
+    geometry: policy for stacks without an even grid. table: file for key and pseudonyms, None to forget them.
+    keep_ids: patients keep their names. dates: "remove" or "shift". burned_in: "refuse" or "warn".
+    labels: one label file an image instead of one file a mask.
+    """
+
+    source: Path
+    target: Path
+    to: str = "nifti"
+    masks: tuple[Path, ...] = ()
+    names: Path | None = None
+    require: tuple[str, ...] = ("image",)
+    geometry: str = "refuse"
+    table: Path | None = None
+    keep_ids: bool = False
+    dates: str = "remove"
+    burned_in: str = "refuse"
+    labels: bool = False
+
+
+class Converter(ABC):
+    """Built as `build(options, None)`. Knows the objects of one field: images, structures, segmentations."""
+
+    @abstractmethod
+    def recognizes(self, path: Path) -> bool:
+        """Whether `path`, a file or folder, holds images of this field; cheap, never raises."""
+
+    @abstractmethod
+    def inspect(self, path: Path, masks: tuple[Path, ...] = (), geometry: str = "refuse") -> list[dict[str, Any]]:
+        """Facts of every image of `path` as JSON, with voxel counts by mask. Raises: DataError."""
+
+    @abstractmethod
+    def convert(self, asked: Conversion) -> dict[str, Any]:
+        """Write what is whole into `asked.target`; returns {"patients": rows, "written": rows, "left_out": rows}.
+
+        Raises: DataError when nothing usable was found.
+        """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,37 @@ def build(options: Options, context: Any = None) -> Writer:
 
 
 class EnviFiles(Writer):
-    """`stem.hdr` and `stem.dat`; the header is written last, so a header never lacks its data."""
+    """`stem.hdr` and `stem.dat`, and a pair a mask; the header is written last, so a header never lacks its data."""
 
-    def write(self, stem: Path, volume: np.ndarray, spec: VolumeSpec, info: dict[str, Any]) -> list[Path]:
+    def write(
+        self,
+        stem: Path,
+        volume: np.ndarray,
+        spec: VolumeSpec,
+        info: dict[str, Any],
+        masks: dict[str, np.ndarray] | None = None,
+    ) -> list[Path]:
         cube = np.ascontiguousarray(one_cube(volume, "envi"), "<f4")
         data, header = stem.with_name(stem.name + ".dat"), stem.with_name(stem.name + ".hdr")
         with atomic.replacing(data) as beside:
             cube.tofile(beside)
         atomic.write_text(header, header_text(cube.shape, spec, info))
-        return [header, data]
+        return [header, data, *(f for n, m in (masks or {}).items() for f in write_mask(stem, n, m, info))]
 
 
-def header_text(shape: tuple[int, ...], spec: VolumeSpec, info: dict[str, Any]) -> str:
-    """The header of a (bands, lines, samples) cube."""
+def write_mask(stem: Path, name: str, mask: np.ndarray, info: dict[str, Any]) -> list[Path]:
+    """`stem-mask-NAME.hdr` and `.dat`: mask (D or 1, H, W) as unsigned bytes, 0 or 1."""
+    beside_stem = f"{stem.name}-mask-{re.sub(r'[^A-Za-z0-9_.+-]+', '_', name)}"
+    data, header = stem.with_name(beside_stem + ".dat"), stem.with_name(beside_stem + ".hdr")
+    with atomic.replacing(data) as beside:
+        np.ascontiguousarray(mask, np.uint8).tofile(beside)
+    spec = VolumeSpec(size=mask.shape, units="mask")
+    atomic.write_text(header, header_text(mask.shape, spec, {**info, "mask": name}, data_type=1))
+    return [header, data]
+
+
+def header_text(shape: tuple[int, ...], spec: VolumeSpec, info: dict[str, Any], data_type: int = 4) -> str:
+    """The header of a (bands, lines, samples) cube; data_type: ENVI's code, 4 = float32, 1 = uint8."""
     bands, y, x = shape
     lines = [
         "ENVI",
@@ -43,7 +62,7 @@ def header_text(shape: tuple[int, ...], spec: VolumeSpec, info: dict[str, Any]) 
         f"bands = {bands}",
         "header offset = 0",
         "file type = ENVI Standard",
-        "data type = 4",
+        f"data type = {data_type}",
         "interleave = bsq",
         "byte order = 0",
     ]

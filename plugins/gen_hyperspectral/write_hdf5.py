@@ -28,12 +28,19 @@ def build(options: Options, context: Any = None) -> Writer:
 
 
 class Hdf5Files(Writer):
-    """`stem.h5`."""
+    """`stem.h5`; masks are datasets masks/NAME (D or 1, H, W), 0 or 1."""
 
     def __init__(self, options: Options):
         self.options = options
 
-    def write(self, stem: Path, volume: np.ndarray, spec: VolumeSpec, info: dict[str, Any]) -> list[Path]:
+    def write(
+        self,
+        stem: Path,
+        volume: np.ndarray,
+        spec: VolumeSpec,
+        info: dict[str, Any],
+        masks: dict[str, np.ndarray] | None = None,
+    ) -> list[Path]:
         import h5py
 
         cube = np.ascontiguousarray(one_cube(volume, "hdf5"), "<f4")
@@ -51,6 +58,9 @@ class Hdf5Files(Writer):
             data.attrs["units"] = spec.units
             if spec.wavelength_nm is not None:
                 data.attrs["wavelength_nm"] = np.asarray(spec.wavelength_nm, np.float64)
+            for name, mask in (masks or {}).items():
+                kept = np.ascontiguousarray(mask, np.uint8)
+                file.create_dataset(f"masks/{name}", data=kept, track_times=False, **packing)
             file.attrs["description"] = describe(info)
             file.attrs["synthetic"] = bool(info.get("synthetic", False))
             file.attrs["info"] = json.dumps(info, sort_keys=True, default=str)

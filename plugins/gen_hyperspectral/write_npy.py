@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,16 @@ def build(options: Options, context: Any = None) -> Writer:
 
 
 class NpyFiles(Writer):
-    """`stem.npy`, axes (D, H, W), or (C, D, H, W) when there are several channels, and `stem.json`."""
+    """`stem.npy`, axes (D, H, W), or (C, D, H, W) of several channels; `stem.json`; `stem-masks.npz` of masks."""
 
-    def write(self, stem: Path, volume: np.ndarray, spec: VolumeSpec, info: dict[str, Any]) -> list[Path]:
+    def write(
+        self,
+        stem: Path,
+        volume: np.ndarray,
+        spec: VolumeSpec,
+        info: dict[str, Any],
+        masks: dict[str, np.ndarray] | None = None,
+    ) -> list[Path]:
         volume = np.ascontiguousarray(volume, "<f4")
         array = volume[0] if len(volume) == 1 else volume
         data, sidecar = stem.with_name(stem.name + ".npy"), stem.with_name(stem.name + ".json")
@@ -41,7 +49,18 @@ class NpyFiles(Writer):
                 "info": info,
             },
         )
-        return [data, sidecar]
+        return [data, sidecar, *([write_masks(stem, masks)] if masks else [])]
+
+
+def write_masks(stem: Path, masks: dict[str, np.ndarray]) -> Path:
+    """`stem-masks.npz`: one bool array (D or 1, H, W) a name. The same masks give the same bytes."""
+    path = stem.with_name(stem.name + "-masks.npz")
+    # not np.savez: a mask may be called "file", which is the name of its first argument
+    with atomic.replacing(path) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, mask in masks.items():
+            with archive.open(f"{name}.npy", "w") as entry:  # dated 1980, not now
+                np.lib.format.write_array(entry, np.ascontiguousarray(mask, bool), allow_pickle=False)
+    return path
 
 
 def one_cube(volume: np.ndarray, form: str) -> np.ndarray:

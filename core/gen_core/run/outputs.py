@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from gen_core import __version__, atomic
 from gen_core.run.folder import read_json, sha256_file
@@ -18,16 +21,29 @@ ASIDE_LIST = "rejected.json"
 
 
 def write_samples(
-    folder: Path, writer: Writer, first: int, volumes: Any, spec: VolumeSpec, info: dict[str, Any]
+    folder: Path,
+    writer: Writer,
+    first: int,
+    volumes: Any,
+    spec: VolumeSpec,
+    info: dict[str, Any],
+    masks: Sequence[dict[str, np.ndarray]] = (),
 ) -> list[dict[str, Any]]:
-    """Write volumes (n, C, D, H, W) in [-1, 1] as samples first, first+1, ...; returns their manifest rows."""
+    """Write volumes (n, C, D, H, W) in [-1, 1] as samples first, first+1, ...; returns their manifest rows.
+
+    masks: of each volume, name -> (D or 1, H, W) bool; empty where there are none.
+    """
     rows = []
     for k, x in enumerate(volumes):
         index = first + k
         row = {"index": index, **info}
         stem = folder / f"sample-{index:06d}"
-        files = writer.write(stem, spec.scale.to_physical(x.numpy()), spec, {"synthetic": True, **row})
-        row["files"] = {f.name: {"sha256": sha256_file(f), "bytes": f.stat().st_size} for f in files}
+        physical = spec.scale.to_physical(x.numpy())
+        # writers of others may not know masks: they are handed over only where there are any
+        beside = {"masks": masks[k]} if masks else {}
+        files = writer.write(stem, physical, spec, {"synthetic": True, **row}, **beside)
+        name = lambda f: f.relative_to(folder).as_posix()  # a series of slices lies in a folder of its own
+        row["files"] = {name(f): {"sha256": sha256_file(f), "bytes": f.stat().st_size} for f in files}
         rows.append(row)
     return rows
 
@@ -71,7 +87,10 @@ def set_aside(folder: Path, reasons: dict[str, list[str]]) -> None:
         here, there = (aside, folder) if row["id"] in reasons else (folder, aside)
         for name in row["files"]:
             if (there / name).exists():
+                (here / name).parent.mkdir(parents=True, exist_ok=True)
                 (there / name).replace(here / name)
+                if (there / name).parent != there and not any((there / name).parent.iterdir()):
+                    (there / name).parent.rmdir()
         (dropped if row["id"] in reasons else kept).append({k: v for k, v in row.items() if k != "reasons"})
     atomic.write_json(folder / MANIFEST, {**manifest, "samples": kept})
     atomic.write_json(aside / ASIDE_LIST, {"samples": [{**r, "reasons": reasons[r["id"]]} for r in dropped]})

@@ -109,7 +109,8 @@ def check_writer(
     spec: VolumeSpec | None = None,
     read: Callable[[Path], np.ndarray] | None = None,
 ) -> None:
-    """A writer in an empty folder: whole files beside the stem, twice in a row; nothing half-written stays.
+    """A writer in an empty folder: whole files beside the stem or in a folder named after it, twice in a row, once
+    with masks; nothing half-written stays.
 
     read: opens the first file it wrote as (C, D, H, W), to compare values. Raises: AssertionError.
     """
@@ -118,9 +119,11 @@ def check_writer(
     rng = np.random.default_rng(0)
     volume = rng.random(spec.shape, dtype=np.float32) * 100 + 3
     kept, stem = volume.copy(), folder / "sample-000003"
-    files: list[Path] = []
-    for _ in range(2):  # the second time over the first
-        files = writer.write(stem, volume, spec, {"synthetic": True, "seed": 3})
+    masks = {"lesion": rng.random(spec.size) > 0.6, "valid": rng.random((1, *spec.size[1:])) > 0.1}
+    files, named = [], set()
+    for given in ({}, {"masks": masks}):  # the second time over the first
+        files = writer.write(stem, volume, spec, {"synthetic": True, "seed": 3}, **given)
+        named |= {f.relative_to(folder).parts[0] for f in files if folder in f.parents}
         require(files, f"{name}.write returns no file")
         for file in files:
             require(
@@ -128,11 +131,11 @@ def check_writer(
                 f"{name}.write names {file.name}, which is not there",
             )
             require(
-                file.parent == folder and file.name.startswith(stem.name),
+                folder in file.parents and file.relative_to(folder).parts[0].startswith(stem.name),
                 f"{name}.write leaves {file}, not beside the stem {stem}",
             )
         require(np.array_equal(volume, kept), f"{name}.write changes the volume it is given")
-    stray = {p.name for p in folder.iterdir()} - {f.name for f in files}
+    stray = {p.name for p in folder.iterdir()} - named
     require(not stray, f"{name}.write leaves files it does not name: {sorted(stray)}")
     require(not [p for p in folder.rglob("*") if atomic.SUFFIX in p.name], f"{name}.write leaves temporary files")
     if read:

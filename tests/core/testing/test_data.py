@@ -152,7 +152,7 @@ def test_a_bad_data_set_is_told_in_one_sentence(cls, message):
 
 
 class GoodWriter(Writer):
-    def write(self, stem, volume, spec, info):
+    def write(self, stem, volume, spec, info, masks=None):
         from gen_core import atomic
 
         file = stem.with_name(stem.name + ".raw")
@@ -163,29 +163,29 @@ class GoodWriter(Writer):
 
 
 class LeavesPartial(GoodWriter):
-    def write(self, stem, volume, spec, info):
+    def write(self, stem, volume, spec, info, masks=None):
         (stem.parent / "x.partial7").write_text("x")
         return super().write(stem, volume, spec, info)
 
 
 class NamesAbsent(GoodWriter):
-    def write(self, stem, volume, spec, info):
+    def write(self, stem, volume, spec, info, masks=None):
         return [*super().write(stem, volume, spec, info), stem.with_suffix(".hdr")]
 
 
 class Elsewhere(GoodWriter):
-    def write(self, stem, volume, spec, info):
+    def write(self, stem, volume, spec, info, masks=None):
         return super().write(stem.parent / "volume", volume, spec, info)
 
 
 class Scales(GoodWriter):
-    def write(self, stem, volume, spec, info):
+    def write(self, stem, volume, spec, info, masks=None):
         volume /= 2
         return super().write(stem, volume, spec, info)
 
 
 class Rounds(GoodWriter):
-    def write(self, stem, volume, spec, info):
+    def write(self, stem, volume, spec, info, masks=None):
         return super().write(stem, volume.round(), spec, info)
 
 

@@ -101,3 +101,26 @@ def test_a_volume_without_wavelengths_and_units_is_written(volume, tmp_path):
     (header, _) = write_envi.build(EnviWriter()).write(tmp_path / "a", volume, spec, {})
     assert read_envi.build(EnviReader()).open(header).wavelength_nm is None
     assert "synthetic data = NO" in header.read_text()
+
+
+def test_masks_go_beside_or_into_the_file(volume, tmp_path):
+    rng = np.random.default_rng(1)
+    masks = {"file": rng.random(SPEC.size) > 0.5, "optic disc": rng.random((1, 6, 5)) > 0.5}
+    files = write_npy.build(NpyWriter()).write(tmp_path / "n", volume, SPEC, INFO, masks)
+    assert [f.name for f in files] == ["n.npy", "n.json", "n-masks.npz"]
+    first = files[-1].read_bytes()
+    with np.load(files[-1]) as found:
+        assert sorted(found.files) == ["file", "optic disc"]
+        assert all(np.array_equal(found[name], masks[name]) for name in masks)
+    assert write_npy.build(NpyWriter()).write(tmp_path / "n", volume, SPEC, INFO, masks)[-1].read_bytes() == first
+
+    files = write_envi.build(EnviWriter()).write(tmp_path / "e", volume, SPEC, INFO, masks)
+    assert [f.name for f in files[2::2]] == ["e-mask-file.hdr", "e-mask-optic_disc.hdr"]
+    for header, mask in zip(files[2::2], masks.values()):
+        raw = read_envi.build(EnviReader()).open(header)
+        assert raw.array.dtype == np.uint8 and np.array_equal(raw.array.transpose(2, 0, 1), mask)
+
+    h5py = pytest.importorskip("h5py")
+    (path,) = write_hdf5.build(Hdf5Writer()).write(tmp_path / "h", volume, SPEC, INFO, masks)
+    with h5py.File(path) as file:
+        assert all(np.array_equal(file["masks"][name][:], mask) for name, mask in masks.items())
