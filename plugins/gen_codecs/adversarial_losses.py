@@ -1,6 +1,7 @@
 """Losses between generator and discriminators.
 
-Source: Lim & Ye 2017 (hinge); Wang et al. 2018, eq. 4 (feature matching); Esser et al. 2021, eq. 7 (adaptive weight).
+Source: Lim & Ye 2017 (hinge); Mao et al. 2017, eq. 9 (least squares); Wang et al. 2018, eq. 4 (feature matching);
+Esser et al. 2021, eq. 7 (adaptive weight).
 """
 
 from __future__ import annotations
@@ -18,6 +19,16 @@ def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
 def hinge_generator(fake: Tensor) -> Tensor:
     """-D(x_hat), mean over patches."""
     return -fake.mean()
+
+
+def least_squares_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """((D(x) - 1)^2 + D(x_hat)^2) / 2, means over patches."""
+    return 0.5 * ((real - 1).square().mean() + fake.square().mean())
+
+
+def least_squares_generator(fake: Tensor) -> Tensor:
+    """(D(x_hat) - 1)^2, mean over patches."""
+    return (fake - 1).square().mean()
 
 
 def feature_matching(real: list[Tensor], fake: list[Tensor]) -> Tensor:

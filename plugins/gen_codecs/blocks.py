@@ -45,7 +45,7 @@ def _half_is_right(
 
 
 class Conv3d(nn.Conv3d):
-    """`nn.Conv3d` with "same" padding (kernel - stride, in halves), zeros or replicate.
+    """`nn.Conv3d` with "same" padding (kernel - stride, in halves; or `pads`), zeros or replicate.
 
     In bf16 on the CPU, shapes whose result would be silently wrong run in float32. On volumes of depth 1 the kernel
     collapses to one slice beforehand: exact, and three times cheaper.
@@ -58,8 +58,9 @@ class Conv3d(nn.Conv3d):
         kernel: Axes,
         stride: Axes = (1, 1, 1),
         padding: str = "zeros",
+        pads: Axes | None = None,
     ):
-        pads = tuple((k - s + 1) // 2 for k, s in zip(kernel, stride))
+        pads = pads or tuple((k - s + 1) // 2 for k, s in zip(kernel, stride))
         super().__init__(channels_in, channels_out, kernel, stride, pads if padding == "zeros" else 0)
         self.pads = pads
         self.replicate = padding == "replicate" and any(pads)
@@ -98,6 +99,48 @@ class Conv3d(nn.Conv3d):
         if self.replicate:
             x = F.pad(x, (self.pads[2], self.pads[2], self.pads[1], self.pads[1]), mode="replicate")
         return F.conv2d(x, weight, self.bias, self.stride[1:], self.padding[1:])
+
+
+class PadDownConv3d(Conv3d):
+    """Kernel 3; axes of stride 2 get one layer of zeros behind, so that n becomes n / 2 (Rombach et al. 2022)."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: Axes):
+        self.behind = tuple(int(s > 1) for s in stride)
+        pads = tuple(1 - b for b in self.behind)
+        super().__init__(channels_in, channels_out, (3, 3, 3), stride, pads=pads)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        d, h, w = self.behind
+        return super().forward(F.pad(x, (0, w, 0, h, 0, d)))
+
+
+class RepeatUpConv3d(nn.Module):
+    """Up-sampling by repetition, or linear, and a convolution of kernel 3."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: Axes, linear: bool = False):
+        super().__init__()
+        self.stride, self.linear = stride, linear
+        self.conv = Conv3d(channels_in, channels_out, (3, 3, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.linear:
+            scale = [float(s) for s in self.stride]
+            return self.conv(F.interpolate(x, scale_factor=scale, mode="trilinear", align_corners=False))
+        return self.conv(repeat_voxels(x, self.stride))
+
+
+def repeat_voxels(x: Tensor, stride: Axes) -> Tensor:
+    """Nearest-neighbour up-sampling; by views, whose gradient is a plain sum and thus deterministic on every device."""
+    b, c, d, h, w = x.shape
+    sd, sh, sw = stride
+    x = x[:, :, :, None, :, None, :, None].expand(b, c, d, sd, h, sh, w, sw)
+    return x.reshape(b, c, d * sd, h * sh, w * sw)
+
+
+def pad_up(x: Tensor, stride: Sequence[int]) -> Tensor:
+    """x with its last voxels repeated until every axis is divisible by `stride`."""
+    d, h, w = (-n % s for n, s in zip(x.shape[2:], stride))
+    return F.pad(x, (0, w, 0, h, 0, d), mode="replicate") if d or h or w else x
 
 
 class UpConv3d(nn.ConvTranspose3d):
@@ -189,15 +232,17 @@ def norm(kind: str, channels: int, groups: int = 32) -> nn.Module:
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(silu(norm(conv(silu(norm(x)))))), both kernels 3 x 3 x 3."""
+    """x + conv(silu(norm(conv(silu(norm(x)))))), both kernels 3 x 3 x 3; x by a 1 x 1 x 1 one where channels change."""
 
-    def __init__(self, channels: int, kind: str, groups: int, padding: str):
+    def __init__(self, channels: int, kind: str, groups: int, padding: str, channels_out: int = 0):
         super().__init__()
+        out = channels_out or channels
         self.norm1 = norm(kind, channels, groups)
-        self.conv1 = Conv3d(channels, channels, (3, 3, 3), padding=padding)
-        self.norm2 = norm(kind, channels, groups)
-        self.conv2 = Conv3d(channels, channels, (3, 3, 3), padding=padding)
+        self.conv1 = Conv3d(channels, out, (3, 3, 3), padding=padding)
+        self.norm2 = norm(kind, out, groups)
+        self.conv2 = Conv3d(out, out, (3, 3, 3), padding=padding)
+        self.shortcut = nn.Identity() if out == channels else Conv3d(channels, out, (1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
-        return x + self.conv2(F.silu(self.norm2(h)))
+        return self.shortcut(x) + self.conv2(F.silu(self.norm2(h)))

@@ -78,7 +78,7 @@ def _blocks(n: int, channels: int, options: VqNetwork) -> nn.Sequential:
     return nn.Sequential(*(block() for _ in range(n)))
 
 
-class _Levels(nn.Module):
+class Levels(nn.Module):
     """A row of levels that can recompute their activations in the backward pass."""
 
     recompute = False
@@ -93,7 +93,7 @@ class _Levels(nn.Module):
         return level(x)
 
 
-class Encoder(_Levels):
+class Encoder(Levels):
     """x (B, channels_in, D, H, W), sizes divisible by the stride -> maps (B, `channels`, d, h, w)."""
 
     def __init__(self, channels_in: int, options: VqNetwork):
@@ -115,7 +115,7 @@ class Encoder(_Levels):
         return F.silu(self.norm(x))
 
 
-class Decoder(_Levels):
+class Decoder(Levels):
     """z_q (B, latent_channels, d, h, w) -> x_hat (B, channels_out, D, H, W), unclamped."""
 
     def __init__(self, channels_out: int, options: VqNetwork):

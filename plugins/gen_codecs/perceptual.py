@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -74,6 +75,38 @@ class Lpips(nn.Module):
         for head, a, b in zip(self.heads, self.maps(x), wanted):
             total = total + (head * (a - b).square()).sum(1).mean()
         return total
+
+
+def three_axis_distance(
+    distance: nn.Module, x_hat: Tensor, x: Tensor, share: float, generator: torch.Generator
+) -> Tensor:
+    """A 2-D distance of volumes (B, C, D, H, W): the sum, over the three axes, of its mean over random slices.
+
+    share: of the slices along an axis that are looked at, at least one; the same ones of all volumes and of both. They
+    enter as RGB images of equal channels, the mean over C. Axes whose slices would be lines (D = 1) are left out.
+    Source: Pinaya et al. 2022 (a 2-D perceptual loss in 3-D, by slices).
+    """
+    total, pair = torch.zeros((), device=x.device), torch.stack((x_hat.mean(1), x.mean(1)))  # (2, B, D, H, W)
+    for axis in (2, 3, 4):
+        sides = [n for i, n in enumerate(pair.shape) if i > 1 and i != axis]
+        if min(sides) < 2:
+            continue
+        wanted = max(1, round(share * pair.shape[axis]))
+        at = torch.rand(pair.shape[axis], generator=generator, device=x.device).argsort()[:wanted]
+        slices = pair.index_select(axis, at).movedim(axis, 2).flatten(1, 2)[:, :, None]
+        total = total + distance(*slices.expand(-1, -1, 3, -1, -1))
+    return total
+
+
+def notes_on_lpips(losses: Any) -> list[str]:
+    """What a user should know of the settings lpips, lpips_weights and lpips_sha256 of a codec's losses."""
+    if losses.lpips and not losses.lpips_weights:
+        return ["the perceptual loss is off: losses.lpips_weights names no file"]
+    if losses.lpips and not Path(losses.lpips_weights).is_file():
+        return [f"losses.lpips_weights: no file {losses.lpips_weights}; fitting will stop there"]
+    if losses.lpips and not losses.lpips_sha256:
+        return ["losses.lpips_sha256 is not set: the weights file is taken without checking what it is"]
+    return []
 
 
 def load_lpips(path: str, sha256: str, widths: Widths = WIDTHS) -> Lpips:

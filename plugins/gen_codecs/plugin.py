@@ -1,4 +1,4 @@
-"""What this plugin offers: the vector-quantized codecs and the codec that leaves volumes as they are."""
+"""What this plugin offers: the vector-quantized and KL codecs, and the codec that leaves volumes as they are."""
 
 from gen_core.hooks import hookimpl
 
@@ -18,6 +18,13 @@ def register_codecs(register):
         build="gen_codecs.vq_codec:build_vqvae",
         version=1,
         summary="3-D VQ-VAE: the same network and codebook without discriminators.",
+    )
+    register(
+        "autoencoder-kl",
+        options="gen_codecs.kl_options:AutoencoderKl",
+        build="gen_codecs.kl_codec:build",
+        version=1,
+        summary="3-D autoencoder with KL-regularized latents, perceptual and adversarial losses.",
     )
     register(
         "identity",

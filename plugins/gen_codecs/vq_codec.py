@@ -7,24 +7,19 @@ Source: van den Oord et al. 2017 (VQ-VAE); Esser et al. 2021 (VQ-GAN); Khader et
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gen_codecs.adversarial_losses import (
-    adaptive_weight,
-    feature_matching,
-    hinge_discriminator,
-    hinge_generator,
-)
-from gen_codecs.blocks import Conv3d
+from gen_codecs.blocks import Conv3d, pad_up
 from gen_codecs.codebook import Codebook, perplexity
-from gen_codecs.discriminators import PatchDiscriminator, as_image, random_slices
+from gen_codecs.critics import Critics
+from gen_codecs.discriminators import as_image, random_slices
 from gen_codecs.encoder_decoder import Decoder, Encoder
-from gen_codecs.perceptual import Lpips, load_lpips
+from gen_codecs.latent_scaling import ChannelMoments
+from gen_codecs.perceptual import Lpips, load_lpips, notes_on_lpips
 from gen_codecs.vq_options import Vqgan, VqNetwork, Vqvae
 from gen_core.batch import Batch
 from gen_core.codec import Codec, CodecContext, LatentSpec
@@ -57,30 +52,19 @@ class VqCodec(Codec):
         self.latent = LatentSpec(options.latent_channels, tuple(options.stride), bounds, options.codes)
         self.register_buffer("shift", torch.zeros(1, options.latent_channels, 1, 1, 1))
         self.register_buffer("scale", torch.ones(1, options.latent_channels, 1, 1, 1))
-        self.critics = nn.ModuleDict()
+        critic = options.discriminator if isinstance(options, Vqgan) else None
+        self.critics = Critics(channels, options.losses, critic)
         # in a tuple: no submodule, so never trained nor stored with the codec; read when training first needs it
         self._lpips: tuple[Lpips, ...] = ()
-        o = options.losses
-        if isinstance(options, Vqgan):
-            if o.gan_2d:
-                self.critics["slices"] = PatchDiscriminator(3 * channels, options.discriminator, flat=True)
-            if o.gan_3d:
-                self.critics["volume"] = PatchDiscriminator(channels, options.discriminator, flat=False)
 
     # coding
 
-    def _pad(self, x: Tensor) -> Tensor:
-        pads = [-n % s for n, s in zip(x.shape[2:], self.latent.stride)]
-        if not any(pads):
-            return x
-        return F.pad(x, (0, pads[2], 0, pads[1], 0, pads[0]), mode="replicate")
-
     def encoder_maps(self, x: Tensor) -> Tensor:
         """The encoder's last maps (B, C', d, h, w) float32, before the projection to latents."""
-        return self.encoder(self._pad(x)).float()
+        return self.encoder(pad_up(x, self.latent.stride)).float()
 
     def _e(self, x: Tensor) -> Tensor:
-        return self.to_latent(self.encoder(self._pad(x))).float()
+        return self.to_latent(self.encoder(pad_up(x, self.latent.stride))).float()
 
     def encode(self, x: Tensor) -> Tensor:
         return (self._e(x) - self.shift) / self.scale
@@ -111,20 +95,15 @@ class VqCodec(Codec):
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> dict[str, float]:
-        n, total, squares = 0, 0.0, 0.0
+        moments = ChannelMoments()
         used = torch.zeros(self.codebook.codes, dtype=torch.bool, device=self.shift.device)
         for batch in batches:
             e = self._e(batch.x)
             used[self._quantize(e)[1].unique()] = True
-            e = e.double()
-            n += e.numel() // e.shape[1]
-            total = total + e.sum((0, 2, 3, 4))
-            squares = squares + e.square().sum((0, 2, 3, 4))
+            moments.add(e)
         if self.options.latent_scaling == "per-channel":
-            mean = total / n
-            sd = (squares / n - mean.square()).clamp_min(1e-12).sqrt()
-            self.shift.copy_(mean.view_as(self.shift))
-            self.scale.copy_(sd.view_as(self.scale))
+            self.shift.copy_(moments.mean.view_as(self.shift))
+            self.scale.copy_(moments.sd.view_as(self.scale))
         else:
             codes = self.codebook.codebook[used] if bool(used.any()) else self.codebook.codebook
             low, high = float(codes.min()), float(codes.max())
@@ -165,41 +144,7 @@ class VqCodec(Codec):
 
     def notes(self) -> list[str]:
         """What a user should know of these settings before and after fitting."""
-        o = self.options.losses
-        if o.lpips and not o.lpips_weights:
-            return ["the perceptual loss is off: losses.lpips_weights names no file"]
-        if o.lpips and not Path(o.lpips_weights).is_file():
-            return [f"losses.lpips_weights: no file {o.lpips_weights}; fitting will stop there"]
-        if o.lpips and not o.lpips_sha256:
-            return ["losses.lpips_sha256 is not set: the weights file is taken without checking what it is"]
-        return []
-
-    def _views(self, x: Tensor, at: Tensor) -> dict[str, Tensor]:
-        """What each discriminator sees of a batch."""
-        return {name: as_image(x, at) if name == "slices" else x for name in self.critics}
-
-    def _adversarial(self, x: Tensor, x_hat: Tensor, at: Tensor) -> dict[str, Tensor]:
-        """The generator's GAN and feature-matching terms, weighted."""
-        o, losses = self.options.losses, {}
-        real, fake = self._views(x, at), self._views(x_hat, at)
-        for name, critic in self.critics.items():
-            with torch.no_grad():
-                maps = critic(real[name])
-            seen = critic(fake[name])
-            weight = o.gan_2d if name == "slices" else o.gan_3d
-            losses[f"gan_{name}"] = weight * hinge_generator(seen[-1].float())
-            if o.feature_matching:
-                losses[f"matching_{name}"] = o.feature_matching * weight * feature_matching(maps, seen).float()
-        return losses
-
-    def _discriminate(self, x: Tensor, x_hat: Tensor, at: Tensor) -> GroupLoss:
-        losses, logs = {}, {}
-        real, fake = self._views(x, at), self._views(x_hat.detach(), at)
-        for name, critic in self.critics.items():
-            d_real, d_fake = critic(real[name])[-1].float(), critic(fake[name])[-1].float()
-            losses[f"hinge_{name}"] = hinge_discriminator(d_real, d_fake)
-            logs |= {f"real_{name}": d_real.detach().mean(), f"fake_{name}": d_fake.detach().mean()}
-        return GroupLoss("discriminator", losses, logs)
+        return notes_on_lpips(self.options.losses)
 
     def training_step(self, batch: Batch, step: Step) -> Iterator[GroupLoss]:
         o, x = self.options, batch.x
@@ -220,16 +165,14 @@ class VqCodec(Codec):
         logs = {"quantization": commitment.detach(), "perplexity": perplexity(idx.reshape(-1), o.codes)}
         logs["code_use"] = self.codebook.use(step.index)
         if playing:
-            terms = self._adversarial(x, x_hat, at)
-            if o.losses.adaptive:
-                weight = adaptive_weight(sum(losses.values()), sum(terms.values()), self.decoder.last_weight)
-                terms = {k: weight * t for k, t in terms.items()}
-                logs["adaptive_weight"] = weight
-            losses |= terms
+            terms, said = self.critics.for_generator(
+                x, x_hat, at, sum(losses.values(), torch.zeros_like(commitment)), self.decoder.last_weight
+            )
+            losses, logs = losses | terms, logs | said
         losses["commitment"] = o.losses.commitment * commitment
         yield GroupLoss("generator", losses, logs)
         if playing:
-            yield self._discriminate(x, x_hat, at)
+            yield self.critics.for_discriminator(x, x_hat, at)
 
     @torch.no_grad()
     def updated(self, group: str, step: Step) -> None:

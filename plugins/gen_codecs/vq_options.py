@@ -24,14 +24,14 @@ def share(default: float) -> Any:
     return field(default=default, validator=[validators.ge(0.0), validators.le(1.0)])
 
 
-def _check_stride(options: Any, attribute: Attribute[Any], value: tuple[int, int, int]) -> None:
+def check_stride(options: Any, attribute: Attribute[Any], value: tuple[int, int, int]) -> None:
     if any(s not in STRIDES for s in value):
         raise ValueError(f"stride {list(value)}: each of D, H, W must be one of {list(STRIDES)}")
     if max(value) == 1:
         raise ValueError("stride [1, 1, 1] compresses nothing: use the codec 'identity'")
 
 
-def _check_multipliers(options: Any, attribute: Attribute[Any], value: tuple[float, ...]) -> None:
+def check_multipliers(options: Any, attribute: Attribute[Any], value: tuple[float, ...]) -> None:
     if any(m <= 0 for m in value):
         raise ValueError(f"multipliers {list(value)}: each must be > 0")
 
@@ -89,10 +89,10 @@ class DiscriminatorOptions:
 class VqNetwork:
     """What `vqgan` and `vqvae` share."""
 
-    stride: tuple[int, int, int] = field(default=(8, 8, 8), validator=_check_stride)  # D, H, W
+    stride: tuple[int, int, int] = field(default=(8, 8, 8), validator=check_stride)  # D, H, W
     levels: int = at_least(0, 0)  # resolution levels; 0 = each halves what is left, log2(largest stride)
     width: int = positive(16, metadata={"smoke": 4})  # channels before the first level
-    multipliers: tuple[float, ...] = field(default=(), validator=_check_multipliers)
+    multipliers: tuple[float, ...] = field(default=(), validator=check_multipliers)
     # width x multiplier = channels of a level; () = 2, 4, 8, ...
     blocks_encoder: int = at_least(0, 1)  # residual blocks a level
     blocks_decoder: int = at_least(0, 2)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from gen_codecs.perceptual import SCALE, SHIFT, WIDTHS, Lpips, load_lpips
+from gen_codecs.perceptual import SCALE, SHIFT, WIDTHS, Lpips, load_lpips, three_axis_distance
 from gen_codecs.vq_options import LossOptions
 from gen_core.batch import Batch
 from gen_core.errors import MissingError
@@ -153,3 +153,42 @@ def test_a_codec_whose_file_is_missing_stops_at_the_first_step(tmp_path, make_co
     with pytest.raises(MissingError, match="gone.safetensors"):
         next(codec.training_step(Batch(volumes()), step))
     codec.eval().decode(codec.encode(volumes()))  # but what is fitted works without it
+
+
+# Volumes, by slices of the three axes
+
+
+def mean_square(a, b):
+    """A 2-D distance that is easily summed by hand; it insists on RGB images."""
+    assert a.ndim == 4 and a.shape[1] == 3
+    return (a - b).square().mean()
+
+
+def test_the_distance_of_volumes_sums_over_axes_what_all_slices_say():
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2, 2, 1, 4, 6, 5, generator=g)
+    whole = three_axis_distance(mean_square, x, y, 1.0, torch.Generator())
+    assert whole.item() == pytest.approx(3 * (x - y).square().mean().item(), rel=1e-5)
+
+
+def test_a_share_of_the_slices_of_each_axis_is_seen_and_others_are_not():
+    seen = []
+    x = torch.arange(4 * 6 * 10.0).view(1, 1, 4, 6, 10)
+
+    def spy(a, b):
+        seen.append(a)
+        return a.new_zeros(())
+
+    three_axis_distance(spy, x, x, 0.5, torch.Generator().manual_seed(1))
+    assert [tuple(a.shape) for a in seen] == [(2, 3, 6, 10), (3, 3, 4, 10), (5, 3, 4, 6)]
+    for a, axis in zip(seen, (2, 3, 4)):
+        slices = [s.squeeze() for s in x.split(1, axis)]
+        assert all(any(torch.equal(image[0], s) for s in slices) for image in a)
+        assert len({image[0].sum().item() for image in a}) == len(a)  # none twice
+
+
+def test_an_image_is_its_own_only_slice_and_channels_are_averaged():
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2, 3, 2, 1, 7, 5, generator=g)
+    want = (x - y).mean(1).square().mean().item()
+    assert three_axis_distance(mean_square, x, y, 0.5, torch.Generator()).item() == pytest.approx(want, rel=1e-5)
