@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from attrs import Factory, define, evolve
 from torch import Tensor
@@ -71,5 +73,10 @@ def collate(samples: Sequence[Sample]) -> Batch:
         hashes=[s.hash for s in samples],
         masks={k: stack([s.masks[k] for s in samples]).unsqueeze(1) for k in sorted(names)},
         condition={k: stack([s.condition[k] for s in samples]) for k in sorted(keys)},
-        present={k: torch.ones(len(samples), dtype=torch.bool) for k in sorted(keys)},
+        present={k: torch.tensor([known(s.condition[k]) for s in samples]) for k in sorted(keys)},
     )
+
+
+def known(value: Any) -> bool:
+    """Whether a condition value of a sample says something: a class other than -1, a number other than NaN."""
+    return value >= 0 if isinstance(value, int | np.integer) else bool(np.isfinite(value).all())

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from gen_core.condition import Conditions
 from gen_core.prior import Denoise, NoisePath
+
+Conditional = Callable[[Tensor, Tensor, Conditions | None], tuple[Tensor, Tensor]]
+"""`denoise` of a diffusion prior: (z_t, t, conditions) -> (z_0, eps)."""
 
 TINY = 1e-12  # sigma below this counts as t = 0, where z_t holds no noise to speak of
 
@@ -13,6 +19,31 @@ TINY = 1e-12  # sigma below this counts as t = 0, where z_t holds no noise to sp
 def per_sample(value: Tensor, z: Tensor) -> Tensor:
     """(B,) -> (B, 1, ..., 1) in z's dtype, to multiply z with."""
     return value.to(z.dtype).reshape(-1, *(1,) * (z.ndim - 1))
+
+
+def guided(denoise: Conditional, cond: Conditions, w: float, interval: tuple[float, float] = (0.0, 1.0)) -> Denoise:
+    """`denoise` told `cond`, with classifier-free guidance: what is known counts w times over what is not.
+
+    w = 1 is the conditional model, 0 the unconditional one. Outside `interval` (of t) w counts as 1.
+    z_0 and eps are moved alike, so z_t = alpha z_0 + sigma eps goes on holding.
+    Source: Ho & Salimans 2022, eq. 6 (their w is ours less 1); the interval: Kynkaanniemi et al. 2024.
+    """
+    nothing = cond.absent()
+    both = Conditions(
+        {name: torch.cat([v, nothing.values[name]]) for name, v in cond.values.items()},
+        {name: torch.cat([v, nothing.present[name]]) for name, v in cond.present.items()},
+    )
+
+    def told(z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        if w == 1 or not interval[0] <= float(t.ravel()[0]) <= interval[1]:
+            return denoise(z, t, cond)
+        if w == 0:
+            return denoise(z, t, nothing)
+        z_0, eps = denoise(torch.cat([z, z]), torch.cat([t, t]), both)  # one call of twice the batch
+        (z_c, z_u), (e_c, e_u) = z_0.chunk(2), eps.chunk(2)
+        return z_u + w * (z_c - z_u), e_u + w * (e_c - e_u)
+
+    return told
 
 
 def clamped(denoise: Denoise, path: NoisePath, bound: float) -> Denoise:

@@ -90,8 +90,39 @@ class EncodeOptions:
 
 
 @frozen
+class ConditionOptions:
+    """[condition.NAME]: what the prior is told of every volume.
+
+    kind: "class" and "scalar" are condition values of the data set, "mask" one of its masks, "volume" the volume
+    itself, shrunk to `size` (a cascade: samples take theirs from another run).
+    """
+
+    kind: Literal["class", "scalar", "mask", "volume"]
+    of: str = ""  # its name in the data set; "" = NAME
+    classes: tuple[str, ...] = ()  # names of the classes; only where the data set does not say
+    low: float | None = None  # of a scalar: low..high become -1..1; none = the range of the training volumes
+    high: float | None = None
+    detail: int = positive(1)  # of a mask or volume: cells a latent's edge kept apart, as channels
+    size: tuple[int, int, int] | None = None  # of a volume: (D, H, W) it is shrunk to
+    noise: float = field(default=0.0, validator=validators.ge(0.0))  # sd added to a shrunk training volume
+
+    def __attrs_post_init__(self) -> None:
+        if (self.kind == "volume") != (self.size is not None):
+            raise ValueError('size: (D, H, W) goes with kind = "volume", and only with it')
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise ValueError(f"low: must be below high = {self.high:g}")
+
+
+@frozen
 class SampleOptions:
-    """[sample]: n volumes; sample i always runs in chunk i // batch."""
+    """[sample]: n volumes; sample i always runs in chunk i // batch.
+
+    conditions: where the samples' conditions come from. "train", "val": each sample takes those of a volume of that
+    split, drawn by its own seed (all of one volume: they fit together); a .csv table with a column a condition, row
+    i for sample i, from the top again when it ends; a run's folder: its samples, in order; "none".
+    fixed: values that hold for every sample: a class's name, a number, a mask's file; "unknown" leaves it open.
+    guidance: w of classifier-free guidance, 1 = none; only for t in guidance_interval.
+    """
 
     n: int = positive(16)
     batch: int = positive(16)
@@ -100,6 +131,10 @@ class SampleOptions:
     format: str = "npy"
     seed: int = 0
     precision: Literal["float32", "bf16"] = "float32"
+    conditions: str = "train"
+    fixed: dict[str, Any] = Factory(dict)
+    guidance: float = field(default=1.0, validator=validators.ge(0.0))
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
 
 
 @frozen

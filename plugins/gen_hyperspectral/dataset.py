@@ -17,18 +17,18 @@ import numpy as np
 
 from gen_core.dataset import Dataset, DatasetContext, Split, view_generator
 from gen_core.errors import DataError, RecipeError
+from gen_core.splits import NAMES, Region, crop_positions, split_regions, split_subjects
 from gen_core.volume import Geometry, Sample, Scale, VolumeSpec
+from gen_core.volume_cache import Cache, key_of, source_hash
 from gen_core.writer import RawVolume
 from gen_hyperspectral.area_resize import area_resize, resize_valid
 from gen_hyperspectral.augment import mirror_and_turn
 from gen_hyperspectral.bands import Selection, evenly, gaussian, good_bands, nearest
-from gen_core.volume_cache import Cache, key_of, source_hash
 from gen_hyperspectral.dataset_options import Hyperspectral
 from gen_hyperspectral.masks import mask_path, read_mask
 from gen_hyperspectral.preprocess import Policy, preprocess
 from gen_hyperspectral.scaling import LazyScale, estimate_scale, fixed_scale
 from gen_hyperspectral.sources import Source, find_sources, open_source, subjects_of
-from gen_core.splits import NAMES, Region, crop_positions, split_regions, split_subjects
 
 VERSION = 1  # of the preprocessing: part of every cache key
 FINGERPRINT_BYTES = 16 << 20  # files up to this size enter the fingerprint with their content

@@ -17,16 +17,16 @@ import numpy as np
 
 from gen_core.dataset import Dataset, DatasetContext, Split, view_generator
 from gen_core.errors import DataError, RecipeError
+from gen_core.splits import NAMES, split_subjects
 from gen_core.volume import Geometry, Sample, Scale, VolumeSpec
+from gen_core.volume_cache import Cache, key_of, source_hash
 from gen_hyperspectral.area_resize import area_resize, resize_valid
 from gen_hyperspectral.augment import mirror_and_turn
-from gen_core.volume_cache import Cache, key_of, source_hash
 from gen_hyperspectral.fundus_photographs_options import FundusPhotographs
 from gen_hyperspectral.masks import read_mask
 from gen_hyperspectral.read_photograph import SUFFIXES, field_of_view, photograph_size, read_photograph
 from gen_hyperspectral.scaling import LazyScale, estimate_scale, fixed_scale
 from gen_hyperspectral.sources import subject_of
-from gen_core.splits import NAMES, split_subjects
 
 VERSION = 1  # of the preprocessing: part of every cache key
 PLANES = 3

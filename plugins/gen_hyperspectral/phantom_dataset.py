@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from gen_core.dataset import Dataset, DatasetContext, Split, view_generator
 from gen_core.errors import DataError, RecipeError
+from gen_core.rendered_cache import Cache
 from gen_core.volume import Sample, Scale, VolumeSpec, content_hash
 from gen_hyperspectral import fundus_optics as optics
 from gen_hyperspectral.fundus_render import MASKS, fields, picture, pixel_mm
-from gen_core.rendered_cache import Cache
 from gen_hyperspectral.phantom_deposits import LABEL, ceiling_record, deposit_map, draw_deposits
 from gen_hyperspectral.phantom_eye import draw_eye, draw_vessels, draw_visit
 from gen_hyperspectral.phantom_options import RetinaPhantom

@@ -7,10 +7,10 @@ import socket
 import numpy as np
 import pytest
 
-from gen_core.atomic import SUFFIX
-from gen_core.volume import content_hash
 from gen_core import rendered_cache
+from gen_core.atomic import SUFFIX
 from gen_core.rendered_cache import Cache
+from gen_core.volume import content_hash
 
 SHAPE, MASKS, N = (1, 3, 7, 5), ("a", "b"), 6
 

@@ -25,6 +25,17 @@ def sample(
     format_: Annotated[str | None, typer.Option("--format", help="npy, envi, hdf5, ...")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the files go.")] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed gives other samples.")] = None,
+    condition: Annotated[
+        list[str] | None,
+        typer.Option("--condition", metavar="NAME=VALUE", help="A condition for every sample; may be repeated."),
+    ] = None,
+    mask: Annotated[
+        str | None, typer.Option(metavar="[NAME=]FILE", help="A mask file that every sample follows.")
+    ] = None,
+    conditions: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="train, val, none, a .csv table or a run's folder.")
+    ] = None,
+    guidance: Annotated[float | None, typer.Option(min=0.0, help="Classifier-free guidance; 1 = none.")] = None,
     device: Device = None,
     redo: Redo = False,
     json_: Json = False,
@@ -32,7 +43,7 @@ def sample(
 ) -> None:
     """Draw samples with manifest and data card; the same bytes for any number and any sharding."""
     part = shard(shard_) if shard_ else (1, 1)
-    asked = (n, shard_, steps, sampler, format_, out, seed)
+    asked = (n, shard_, steps, sampler, format_, out, seed, condition, mask, conditions, guidance)
     from gen_core.run import api
 
     with progress_on(sys.stderr if json_ else sys.stdout) as progress:
@@ -52,6 +63,9 @@ def sample(
                 out=out,
                 seed=seed,
                 device=device,
+                fixed=_fixed(run, condition or [], mask),
+                conditions=conditions,
+                guidance=guidance,
                 progress=progress,
             )
             outcome = None
@@ -61,3 +75,23 @@ def sample(
         as_json(made)
     else:
         typer.echo(f"{made['samples']} samples: {made['folder']}")
+
+
+def _fixed(run: Path, given: list[str], mask: str | None) -> dict[str, str]:
+    """NAME=VALUE pairs, and the mask under the name of the run's only mask where none is said."""
+    from gen_core.errors import UsageError
+    from gen_core.run import api
+
+    fixed = {}
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"--condition {pair}: expected NAME=VALUE")
+        fixed[name] = value
+    if mask is not None:
+        masks = [name for name, table in api.open_run(run)[0].conditions.items() if table.kind == "mask"]
+        name, equals, file = mask.partition("=")
+        if not equals and len(masks) != 1:
+            raise UsageError(f"--mask {mask}: expected NAME=FILE; this run's masks: {', '.join(masks) or 'none'}")
+        fixed |= {name: file} if equals else {masks[0]: mask}
+    return fixed

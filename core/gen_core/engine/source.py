@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from gen_core.batch import Batch, collate
+from gen_core.condition import Conditions
 from gen_core.dataset import Split
 from gen_core.errors import GenError, RunError, UsageError
 
@@ -119,13 +120,13 @@ class TensorSource:
     """Latents in memory, one index_select a batch.
 
     z: (N, c, d, h, w), or (views, N, c, d, h, w): epoch e reads view e mod views.
-    condition: name -> (views, N, ...) or (N, ...), the same in every view. Tensors move to `device`.
+    conditions: each (views, N, ...) or (N, ...), the same in every view. Tensors move to `device`.
     """
 
     def __init__(
         self,
         z: Tensor,
-        condition: dict[str, Tensor] | None = None,
+        conditions: Conditions | None = None,
         ids: Sequence[str] | None = None,
         device: torch.device | str | None = None,
     ) -> None:
@@ -135,17 +136,23 @@ class TensorSource:
         self.views, self._n = z.shape[:2]
         device = z.device if device is None else torch.device(device)
         self._z = z.flatten(0, 1).to(device)
-        self._condition: dict[str, Tensor] = {}
-        for name, value in (condition or {}).items():
-            if value.shape[:2] != (self.views, self._n):
-                if value.shape[0] != self._n:
-                    raise UsageError(f"condition '{name}' is {tuple(value.shape)}, expected {self._n} rows")
-                value = value.expand(self.views, *value.shape)
-            self._condition[name] = value.flatten(0, 1).to(device)
+        conditions = conditions or Conditions()
+        self._conditions = Conditions(
+            {name: self._rows(name, value).to(device) for name, value in conditions.values.items()},
+            {name: self._rows(name, value).to(device) for name, value in conditions.present.items()},
+        )
         self._ids = [str(i) for i in range(self._n)] if ids is None else list(ids)
 
     def __len__(self) -> int:
         return self._n
+
+    def _rows(self, name: str, value: Tensor) -> Tensor:
+        """A condition's values with a row for each latent."""
+        if value.shape[:2] != (self.views, self._n):
+            if value.shape[0] != self._n:
+                raise UsageError(f"condition '{name}' is {tuple(value.shape)}, expected {self._n} rows")
+            value = value.expand(self.views, *value.shape)
+        return value.flatten(0, 1)
 
     def stream(self, plan: Plan) -> Iterator[Batch]:
         for pairs in plan:
@@ -162,11 +169,12 @@ class TensorSource:
 
     def _batch(self, rows: list[int]) -> Batch:
         index = torch.tensor(rows, device=self._z.device)
+        conditions = self._conditions.take(index)
         return Batch(
             x=self._z.index_select(0, index),
             ids=[self._ids[r % self._n] for r in rows],
-            condition={k: v.index_select(0, index) for k, v in self._condition.items()},
-            present={k: torch.ones(len(rows), dtype=torch.bool, device=index.device) for k in self._condition},
+            condition=conditions.values,
+            present=conditions.present,
         )
 
 

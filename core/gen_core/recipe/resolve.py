@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from attrs import frozen
+from attrs import Factory, frozen
 
 from gen_core.errors import MissingError, RecipeError
 from gen_core.options import (
+    ConditionOptions,
     EncodeOptions,
     EvaluateOptions,
     FitOptions,
@@ -34,6 +35,9 @@ CORE = {
     "sweep": SweepOptions,
 }
 """Tables that core itself reads."""
+
+CONDITION = "condition"
+"""The table of named conditions."""
 
 KIND_OF = {
     "dataset": "dataset",
@@ -80,6 +84,7 @@ class Recipe:
     evaluate: EvaluateOptions
     sweep: SweepOptions
     tables: dict[str, Table]
+    conditions: dict[str, ConditionOptions] = Factory(dict)
     doc: str = ""
 
     def table(self, name: str) -> Table:
@@ -97,6 +102,8 @@ class Recipe:
         """Everything, defaults included, as JSON-able data that `from_dict` takes back."""
         data = {"gen": GEN, **plain(self.run)}
         data |= {name: plain(getattr(self, name)) for name in CORE}
+        if self.conditions:
+            data[CONDITION] = {name: plain(options) for name, options in self.conditions.items()}
         for table in self.tables.values():
             settings = {"use": table.use, "from": table.from_, "init": table.init}
             settings = {k: v for k, v in settings.items() if v is not None} | plain(table.options)
@@ -137,7 +144,7 @@ def _resolve(merged: Merged, registry: Registry, path: Path, doc: str) -> Recipe
         problems.append((merged.place(key), merged.problem(key, message, value)))
 
     data = merged.data
-    known = [*RUN_KEYS, *CORE, *KIND_OF]
+    known = [*RUN_KEYS, *CORE, CONDITION, *KIND_OF]
     for name, value in data.items():
         if name not in known:
             what = "table" if isinstance(value, dict) else "setting"
@@ -151,6 +158,7 @@ def _resolve(merged: Merged, registry: Registry, path: Path, doc: str) -> Recipe
             parts[name] = read_options(cls, part, (name,), problem)
         else:
             problem((name,), f"expected a table [{name}]", part)
+    conditions = _conditions(data.get(CONDITION, {}), problem)
     if isinstance(data.get("sample"), dict) and isinstance(data["sample"].get("format"), str):
         try:
             registry.get("writer", data["sample"]["format"])
@@ -181,7 +189,22 @@ def _resolve(merged: Merged, registry: Registry, path: Path, doc: str) -> Recipe
         raise RecipeError(list(dict.fromkeys(line for _, line in sorted(problems, key=_by_line))))
     if missing:
         raise missing[0]
-    return Recipe(path=path, tables=tables, doc=doc, **parts)
+    return Recipe(path=path, tables=tables, conditions=conditions, doc=doc, **parts)
+
+
+def _conditions(data: Any, problem: Any) -> dict[str, ConditionOptions]:
+    """[condition.NAME] by name; those switched off are left out."""
+    if not isinstance(data, dict):
+        problem((CONDITION,), "expected tables [condition.NAME]", data)
+        return {}
+    found = {}
+    for name, settings in data.items():
+        if not isinstance(settings, dict):
+            problem((CONDITION, name), f"expected a table [condition.{name}]", settings)
+        elif settings.get("off", False) is not True:
+            settings = {k: v for k, v in settings.items() if k != "off"}
+            found[name] = read_options(ConditionOptions, settings, (CONDITION, name), problem)
+    return found
 
 
 def _component_tables(data: dict[str, Any], problem: Any) -> list[tuple[tuple[str, ...], dict[str, Any]]]:

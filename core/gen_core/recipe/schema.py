@@ -10,9 +10,9 @@ from typing import Any, Literal, Union
 import attrs
 
 from gen_core.errors import MissingError, RecipeError
-from gen_core.options import RunOptions
+from gen_core.options import ConditionOptions, RunOptions
 from gen_core.recipe.layers import DEFAULT_USE, GEN, NAMED
-from gen_core.recipe.resolve import CORE, KIND_OF
+from gen_core.recipe.resolve import CONDITION, CORE, KIND_OF
 from gen_core.recipe.structure import field_types, plain
 from gen_core.registry import Registry
 
@@ -46,6 +46,9 @@ def json_schema(registry: Registry) -> Schema:
     }
     for name, cls in CORE.items():
         properties[name] = _attrs(cls)
+    condition = _attrs(ConditionOptions)
+    condition["properties"]["off"] = OFF
+    properties[CONDITION] = {"type": "object", "additionalProperties": condition}
     for top, kind in KIND_OF.items():
         _components(kind, registry, defs)
         properties[top] = _component_table(top, kind, registry)

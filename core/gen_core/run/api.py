@@ -190,25 +190,36 @@ def sample_more(
     out: str | Path | None = None,
     seed: int | None = None,
     device: str | None = None,
+    fixed: dict[str, str] | None = None,
+    conditions: str | None = None,
+    guidance: float | None = None,
     progress: Any = None,
 ) -> dict[str, Any]:
     """Draw n samples of a finished run into `out`; shard (i, k) takes every k-th chunk. Existing files are kept.
 
-    The same (run, sampler, steps, seed) gives the same bytes for every n and every shard count.
+    fixed, conditions, guidance: as in [sample]; `fixed` adds to the recipe's.
+    The same (run, sampler, steps, seed, conditions) gives the same bytes for every n and every shard count.
     """
+    from gen_core.run.drawing import draw
     from gen_core.run.outputs import data_card, write_manifest, write_samples
     from gen_core.run.sample_store import sample_id
     from gen_core.run.sampling import sample_seed
-    from gen_core.run.steps import draw, sample_head
+    from gen_core.run.steps import sample_head
 
     overrides = [f'sampler.use="{sampler}"'] if sampler else []
     overrides += [f'device="{device}"'] if device else []
     overrides += [f"sample.seed={seed}"] if seed is not None else []
     overrides += [f"sample.steps={steps}"] if steps else []
     overrides += [f'sample.format="{format}"'] if format else []
+    overrides += [f"sample.guidance={guidance}"] if guidance is not None else []
+    overrides += [f'sample.conditions="{conditions}"'] if conditions is not None else []
     recipe, registry, folder = open_run(run_dir, (*overrides, f"sample.n={n}"))
+    recipe = evolve(recipe, sample=evolve(recipe.sample, fixed={**recipe.sample.fixed, **(fixed or {})}))
     options = recipe.sample
-    target = Path(out) if out else folder.path / f"samples-{recipe.table('sampler').use}-{options.steps or 'default'}"
+    under = "".join(f"-{name}-{Path(value).stem}" for name, value in sorted((fixed or {}).items()))
+    under += f"-w{guidance:g}" if guidance is not None else ""
+    name = f"samples-{recipe.table('sampler').use}-{options.steps or 'default'}{under}"
+    target = Path(out) if out else folder.path / name
     part = "" if shard == (1, 1) else f"{shard[0]}of{shard[1]}"
     with StopFlag() as stop:
         ctx = RunContext(
@@ -224,8 +235,9 @@ def sample_more(
         writer = component.build(component.options_class()(), None)
         head, rows = sample_head(ctx), []
         info = {"seed": sample_seed(ctx), "sampler": head["sampler"], "steps": head["steps"]}
-        for chunk, _, x, _ in draw(ctx, chunks(n, options.batch, shard)):
-            new = write_samples(target, writer, chunk * options.batch, x, ctx.spec, info)
+        for drawn in draw(ctx, chunks(n, options.batch, shard)):
+            first = drawn.chunk * options.batch
+            new = write_samples(target, writer, first, drawn.x, ctx.spec, info, drawn.under)
             rows += [{**row, "id": sample_id(row["index"])} for row in new]
         write_manifest(target, rows, head, data_card(recipe, ctx.spec, head, len(rows)), part)
     return {"folder": str(target), "samples": len(rows), "shard": part or "1of1"}

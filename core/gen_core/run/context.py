@@ -20,11 +20,12 @@ from gen_core.engine.stop import StopFlag
 from gen_core.errors import Stopped, UsageError
 from gen_core.features import FeatureNetwork, FeaturesContext
 from gen_core.prior import Prior, PriorContext
+from gen_core.run.conditioning import Conditioner
 from gen_core.run.folder import RunFolder, read_json
 from gen_core.run.graph import is_trainable
 from gen_core.sampler import Sampler
 from gen_core.segmenter import Segmenter, SegmenterContext
-from gen_core.volume import VolumeSpec
+from gen_core.volume import Sample, VolumeSpec
 
 SMOKE_VOLUMES = 2  # a split, in a smoke run
 
@@ -93,12 +94,16 @@ class RunContext:
     def split(self, name: str) -> Split:
         return self.dataset.split(name)
 
-    def batches(self, split: Split, size: int, limit: int = 0) -> Iterator[Batch]:
-        """The plain volumes of a split in order, on the run's device; stops the run between batches when asked."""
+    def groups(self, split: Split, size: int, limit: int = 0) -> Iterator[list[Sample]]:
+        """The plain volumes of a split in order, `size` at a time; stops the run between groups when asked."""
         n = min(len(split), limit) if limit else len(split)
         for start in range(0, n, size):
             self.check_stop()
-            yield collate([split[i] for i in range(start, min(start + size, n))]).to(self.device)
+            yield [split[i] for i in range(start, min(start + size, n))]
+
+    def batches(self, split: Split, size: int, limit: int = 0) -> Iterator[Batch]:
+        """`groups` as batches on the run's device."""
+        return (collate(samples).to(self.device) for samples in self.groups(split, size, limit))
 
     # components
 
@@ -123,10 +128,16 @@ class RunContext:
 
         return self._once("codec", make)
 
+    def conditioner(self) -> Conditioner:
+        """What turns this run's conditions into tensors; knows the scalars' ranges once `encode` is done."""
+        found = read_json(self.folder.step("encode") / "conditions.json") or {}
+        return Conditioner(self.recipe.conditions, self.spec, self.codec().latent, found.get("ranges"))
+
     def new_prior(self) -> Prior:
-        """The prior as built for this codec's latents."""
+        """The prior as built for this codec's latents and this recipe's conditions."""
         latent = self.codec().latent
-        context = PriorContext(latent.shape(self.spec.size), latent.bounds, latent.tokens)
+        specs = self.conditioner().specs if self.recipe.conditions else {}
+        context = PriorContext(latent.shape(self.spec.size), latent.bounds, latent.tokens, specs)
         return self._build("prior", context).to(self.device)
 
     def prior(self) -> Prior:

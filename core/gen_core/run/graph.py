@@ -15,6 +15,7 @@ from attrs import frozen
 from gen_core.errors import RecipeError, UsageError
 from gen_core.recipe.structure import table_references
 from gen_core.run.fingerprint import depends, fingerprint
+from gen_core.run.sample_sources import source_facts
 
 
 @frozen
@@ -87,7 +88,12 @@ def build_graph(recipe: Any, source: dict[str, Any], smoke: bool = False) -> lis
         add(
             "encode",
             ("prepare", *codec_steps),
-            {"encode": attrs.asdict(recipe.encode), "codec": table_settings(table), "seed": seed},
+            {
+                "encode": attrs.asdict(recipe.encode),
+                "codec": table_settings(table),
+                "seed": seed,
+                **({"condition": _plain(recipe.conditions)} if recipe.conditions else {}),
+            },
         )
     if "prior" in has:
         if "codec" not in has:
@@ -101,7 +107,7 @@ def build_graph(recipe: Any, source: dict[str, Any], smoke: bool = False) -> lis
                 ("encode", "fit.prior") if is_trainable(table) else ("encode",),
                 {
                     "sampler": table_settings(recipe.table("sampler")),
-                    "sample": attrs.asdict(recipe.sample),
+                    "sample": _sample_settings(recipe),
                     "prior": table_settings(table),
                     "seed": seed,
                 },
@@ -164,6 +170,17 @@ def build_graph(recipe: Any, source: dict[str, Any], smoke: bool = False) -> lis
             {"report": table_settings(table), "demonstration": recipe.run.demonstration},
         )
     return steps
+
+
+def _plain(tables: dict[str, Any]) -> dict[str, Any]:
+    return {name: attrs.asdict(options) for name, options in tables.items()}
+
+
+def _sample_settings(recipe: Any) -> dict[str, Any]:
+    """[sample] as far as it acts: conditions and guidance only where conditions are declared."""
+    settings = attrs.asdict(recipe.sample)
+    about = {key: settings.pop(key) for key in ("conditions", "fixed", "guidance", "guidance_interval")}
+    return {**settings, **about, "source": source_facts(recipe.sample)} if recipe.conditions else settings
 
 
 def uses(recipe: Any, table: Any) -> list[str]:

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gen_core import __version__, atomic
 from gen_core.run.folder import read_json, sha256_file
+from gen_core.run.sample_conditions import Under
 from gen_core.volume import VolumeSpec
 from gen_core.writer import Writer
 
@@ -27,20 +26,22 @@ def write_samples(
     volumes: Any,
     spec: VolumeSpec,
     info: dict[str, Any],
-    masks: Sequence[dict[str, np.ndarray]] = (),
+    under: Sequence[Under] = (),
 ) -> list[dict[str, Any]]:
     """Write volumes (n, C, D, H, W) in [-1, 1] as samples first, first+1, ...; returns their manifest rows.
 
-    masks: of each volume, name -> (D or 1, H, W) bool; empty where there are none.
+    under: what each was drawn under: its words go to the manifest, its masks to the writer.
     """
     rows = []
     for k, x in enumerate(volumes):
         index = first + k
         row = {"index": index, **info}
+        if under and under[k].told:
+            row["condition"] = under[k].told
         stem = folder / f"sample-{index:06d}"
         physical = spec.scale.to_physical(x.numpy())
         # writers of others may not know masks: they are handed over only where there are any
-        beside = {"masks": masks[k]} if masks else {}
+        beside = {"masks": under[k].masks} if under and under[k].masks else {}
         files = writer.write(stem, physical, spec, {"synthetic": True, **row}, **beside)
         name = lambda f: f.relative_to(folder).as_posix()  # a series of slices lies in a folder of its own
         row["files"] = {name(f): {"sha256": sha256_file(f), "bytes": f.stat().st_size} for f in files}

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from gen_core.errors import DataError, GenError
+from gen_core.run.conditioning import Conditioner
 from gen_core.run.context import RunContext
 from gen_core.run.folder import read_json
 from gen_core.run.graph import StepSpec, is_trainable, supporting_tables
@@ -159,10 +160,10 @@ def _networks(ctx: RunContext, spec: VolumeSpec, shapes: list[str], plan: dict[s
     if "prior" not in recipe.tables:
         return
     table = recipe.table("prior")
+    specs = Conditioner(recipe.conditions, spec, codec.latent).specs
     with META:
-        prior = table.component.build(table.options, PriorContext(shape, codec.latent.bounds, codec.latent.tokens)).to(
-            META
-        )
+        context = PriorContext(shape, codec.latent.bounds, codec.latent.tokens, specs)
+        prior = table.component.build(table.options, context).to(META)
     plan["parameters"] |= _by_group("prior", prior)
     if not isinstance(prior, DiffusionPrior):
         return

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
+from gen_core import atomic
 from gen_core.dataset import Split
+from gen_core.run.drawing import Drawn
 from gen_core.run.folder import RunFolder, read_json
+from gen_core.run.sample_conditions import Under
 from gen_core.volume import Sample
 
 REJECTED = "rejected.json"
@@ -23,6 +30,41 @@ def sample_id(index: int) -> str:
 def chunk_path(step: Path, chunk: int) -> Path:
     """The file of chunk number `chunk` in the folder of the step `sample`."""
     return step / "chunks" / f"chunk-{chunk:05d}.safetensors"
+
+
+def write_chunk(path: Path, drawn: Drawn) -> None:
+    """Keep a chunk: z, x, and of every sample the condition values, the masks and the words it was drawn under."""
+    tensors = {"z": drawn.z.contiguous(), "x": drawn.x.contiguous()}
+    for name in sorted({name for u in drawn.under for name in u.values}):
+        values = [u.values.get(name) for u in drawn.under]
+        whole = all(isinstance(v, int | np.integer) for v in values if v is not None)  # a class, -1 where unknown
+        tensors[f"condition.{name}"] = torch.tensor([(-1 if whole else np.nan) if v is None else v for v in values])
+    shape = drawn.x.shape[2:]
+    for name in sorted({name for u in drawn.under for name in u.masks}):  # a sample without the mask has an empty one
+        masks = [np.broadcast_to(u.masks.get(name, np.zeros((1, 1, 1), bool)), shape) for u in drawn.under]
+        tensors[f"mask.{name}"] = torch.from_numpy(np.stack(masks).astype(np.uint8))
+    words = {"under": json.dumps([u.told for u in drawn.under])}
+    with atomic.replacing(path) as beside:
+        save_file(tensors, beside, words)
+
+
+def read_chunk(path: Path) -> tuple[Tensor, list[Under]]:
+    """x (n, C, D, H, W) of a chunk and what each sample was drawn under."""
+    tensors = load_file(path)
+    with safe_open(path, "pt") as file:
+        words = json.loads((file.metadata() or {}).get("under", "[]"))
+    n = len(tensors["x"])
+    part = lambda kind, k: {
+        name.removeprefix(kind): value[k] for name, value in tensors.items() if name.startswith(kind)
+    }
+    return tensors["x"], [
+        Under(
+            {name: value.item() for name, value in part("condition.", k).items()},
+            {name: value.numpy().astype(bool) for name, value in part("mask.", k).items()},
+            words[k] if k < len(words) else {},
+        )
+        for k in range(n)
+    ]
 
 
 class SampleStore(Split):
@@ -49,8 +91,16 @@ class SampleStore(Split):
             return np.ascontiguousarray(file.get_slice("x")[index % self.batch])
 
     def __getitem__(self, i: int) -> Sample:  # type: ignore[override]
-        id_ = sample_id(self.indices[i])
-        return Sample(x=self.volume(self.indices[i]), id=id_, subject=id_, hash=id_)
+        index = self.indices[i]
+        id_, row = sample_id(index), index % self.batch
+        with safe_open(chunk_path(self.step, index // self.batch), "numpy") as file:
+            names = list(file.keys())
+            read = lambda kind: {
+                name.removeprefix(kind): file.get_slice(name)[row] for name in names if name.startswith(kind)
+            }
+            condition = {name: value.item() for name, value in read("condition.").items()}
+            masks = {name: value.astype(bool) for name, value in read("mask.").items()}
+        return Sample(x=self.volume(index), id=id_, subject=id_, hash=id_, masks=masks, condition=condition)
 
 
 class Joined(Split):

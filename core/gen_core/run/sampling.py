@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from gen_core.codec import Codec
-from gen_core.denoising import clamped
+from gen_core.condition import Conditions
+from gen_core.denoising import clamped, guided
 from gen_core.engine.precision import autocast
 from gen_core.engine.seeds import sample_noise, stable_seed
 from gen_core.errors import RunError, UsageError
@@ -35,6 +36,11 @@ def chunks(n: int, batch: int, shard: tuple[int, int] = (1, 1)) -> list[int]:
     return [c for c in range(-(-n // batch)) if c % k == i - 1]
 
 
+def indices_of(chunk: int, batch: int) -> list[int]:
+    """The samples of a whole chunk."""
+    return list(range(chunk * batch, (chunk + 1) * batch))
+
+
 def draw_latents(
     prior: Prior,
     sampler: Sampler,
@@ -42,9 +48,11 @@ def draw_latents(
     seed: int,
     indices: list[int],
     device: torch.device,
+    cond: Conditions | None = None,
 ) -> Tensor:
-    """z_0 (len(indices), c, d, h, w) of the samples `indices`, each from its own seed."""
-    return latents_from(sample_noise(seed, indices, noise_shape(prior), device), prior, sampler, options, device)
+    """z_0 (len(indices), c, d, h, w) of the samples `indices`, each from its own seed and under its own conditions."""
+    noise = sample_noise(seed, indices, noise_shape(prior), device)
+    return latents_from(noise, prior, sampler, options, device, cond=cond)
 
 
 def noise_shape(prior: Prior) -> tuple[int, ...]:
@@ -63,22 +71,26 @@ def latents_from(
     options: SampleOptions,
     device: torch.device,
     watch: Watch | None = None,
+    cond: Conditions | None = None,
 ) -> Tensor:
     """z_0 from draws of noise (B, ...): the start is noise(0), the sampler's own draws follow it.
 
+    cond: what the prior is told, guided by [sample] guidance.
     watch: called with (t, z_t, z_0) whenever a diffusion prior has been asked.
     """
     if isinstance(prior, DirectPrior):
-        return prior.draw(noise(0))
+        return prior.draw(noise(0), cond)
     assert isinstance(prior, DiffusionPrior)  # `noise_shape` refuses what is neither
     steps = options.steps or sampler.steps
     ts = prior.path.grid(steps)
     sigma = prior.path.sigma(ts[:1]).to(torch.float32)
     z = noise(0) * sigma.item()
 
+    ask = guided(prior.denoise, cond, options.guidance, options.guidance_interval) if cond else prior.denoise
+
     def denoise(z_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         with autocast(options.precision, device):
-            z_0, eps = prior.denoise(z_t, t)
+            z_0, eps = ask(z_t, t)
         if watch is not None:
             watch(float(t.ravel()[0]), z_t, z_0.float())
         return z_0.float(), eps.float()
@@ -97,14 +109,16 @@ def draw_chunk(
     options: SampleOptions,
     seed: int,
     device: torch.device,
+    cond: Conditions | None = None,
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Chunk number `chunk`, whole: (z, x, seconds). The caller cuts what lies beyond n.
 
+    cond: the conditions of all its samples.
+
     The chunk is never made smaller: a sample's bytes must not depend on how many were asked for.
     """
-    indices = list(range(chunk * options.batch, (chunk + 1) * options.batch))
     start = time.perf_counter()
-    z = draw_latents(prior, sampler, options, seed, indices, device)
+    z = draw_latents(prior, sampler, options, seed, indices_of(chunk, options.batch), device, cond)
     if not torch.isfinite(z).all():
         raise RunError(f"sampling: chunk {chunk} holds NaN or infinite latents; set [sample] clamp or more steps")
     middle = time.perf_counter()

@@ -49,6 +49,12 @@ def smoke_fit(fit: FitOptions) -> FitOptions:
     )
 
 
+def _conditions(recipe: Any) -> dict[str, Any]:
+    """Conditions of the training volumes where the recipe takes those of another run, which may not be there yet."""
+    source = recipe.sample.conditions
+    return {} if source in ("train", "val", "none") or source.endswith(".csv") else {"conditions": "train"}
+
+
 def smoke_recipe(recipe: Any) -> Any:
     """The recipe with smoke settings in every table.
 
@@ -63,7 +69,7 @@ def smoke_recipe(recipe: Any) -> Any:
         recipe,
         run=attrs.evolve(recipe.run, name=f"{recipe.run.name}-smoke", demonstration=note),
         encode=attrs.evolve(recipe.encode, views=1, batch=1, precision="float32"),
-        sample=attrs.evolve(recipe.sample, n=VOLUMES, batch=1, steps=2, precision="float32"),
+        sample=attrs.evolve(recipe.sample, n=VOLUMES, batch=1, steps=2, precision="float32", **_conditions(recipe)),
         evaluate=attrs.evolve(recipe.evaluate, volumes=VOLUMES, batch=1, reject=RejectOptions()),
         tables=tables,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gen_core import atomic
-from gen_core.batch import Batch
+from gen_core.batch import Batch, collate
+from gen_core.condition import Conditions
 from gen_core.dataset import Split
 from gen_core.engine.checkpoint import init_weights, write_weights
 from gen_core.engine.fit import fit
@@ -21,13 +22,23 @@ from gen_core.engine.precision import autocast
 from gen_core.engine.seeds import stable_seed
 from gen_core.engine.source import SplitSource, TensorSource, TrainingSource
 from gen_core.errors import DataError, RunError
+from gen_core.run.conditioning import Conditioner, noise_seeds, scalar_ranges
 from gen_core.run.context import RunContext
+from gen_core.run.drawing import draw
 from gen_core.run.evaluation import evaluate_judges, evaluate_sources, run_sources
 from gen_core.run.folder import read_json, sha256_file
 from gen_core.run.graph import StepSpec, is_trainable
 from gen_core.run.outputs import ASIDE, data_card, note_neighbours, set_aside, write_manifest, write_samples
-from gen_core.run.sample_store import REJECTED, Joined, accepted_samples, chunk_path, sample_id
-from gen_core.run.sampling import chunks, draw_chunk, sample_seed
+from gen_core.run.sample_store import (
+    REJECTED,
+    Joined,
+    accepted_samples,
+    chunk_path,
+    read_chunk,
+    sample_id,
+    write_chunk,
+)
+from gen_core.run.sampling import chunks, sample_seed
 from gen_core.run.view import FinishedRun
 
 SPLITS = ("train", "val")
@@ -99,8 +110,7 @@ def fit_table(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
     source: TrainingSource
     if table.kind == "prior":
         latents = ctx.folder.step("encode")
-        source = TensorSource(load_file(latents / "latents-train.safetensors")["z"], device=ctx.device)
-        held_out = TensorSource(load_file(latents / "latents-val.safetensors")["z"], device=ctx.device)
+        source, held_out = (TensorSource(*stored_latents(latents, name), device=ctx.device) for name in SPLITS)
         validation = lambda: held_out.batches(options.batch // options.accumulate, options.validate_volumes)
     else:
         source = SplitSource(_training_split(ctx, table), workers=options.workers)
@@ -146,32 +156,56 @@ def _header(ctx: RunContext, name: str) -> dict[str, Any]:
 def encode(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
     """Calibrate the codec on the training set, then encode every volume once (training: `views` times).
 
-    Writes latents-<split>.safetensors: z (views, N, c, d, h, w) float32, and the calibrated codec's weights.
+    Writes latents-<split>.safetensors: z (views, N, c, d, h, w) float32 and, where the recipe declares conditions,
+    `value.NAME` and `present.NAME` (views, N, ...); and the calibrated codec's weights.
     """
     options = ctx.recipe.encode
     codec = ctx.fitted_codec()
     calibration = codec.calibrate(ctx.batches(ctx.split("train"), options.batch))
     write_weights(codec, folder, {"calibration": calibration}, _header(ctx, "codec"))
     ctx._parts.pop("codec", None)
-    shapes = {}
+    shapes, conditioner = {}, None
+    if ctx.recipe.conditions:
+        ranges = scalar_ranges(ctx.recipe.conditions, ctx.split("train"))
+        conditioner = Conditioner(ctx.recipe.conditions, ctx.spec, codec.latent, ranges)
+        atomic.write_json(folder / "conditions.json", {"ranges": ranges})
     for name in SPLITS:
-        split = ctx.split(name)
+        split, told = ctx.split(name), []
         views = options.views if name == "train" else 1
         z = torch.empty(views, len(split), *codec.latent.shape(ctx.spec.size))
         for v in range(views):
             view = split if views == 1 else _View(split, v)
-            for k, batch in enumerate(ctx.batches(view, options.batch)):
+            for k, samples in enumerate(ctx.groups(view, options.batch)):
+                rows = range(k * options.batch, k * options.batch + len(samples))
+                if conditioner:
+                    told.append(conditioner.of(samples, noise_seeds(ctx.seed, name, v, rows)))
                 with autocast(options.precision, ctx.device):
-                    out = codec.encode(batch.x)
-                z[v, k * options.batch : k * options.batch + len(batch)] = out.float().cpu()
+                    out = codec.encode(collate(samples).x.to(ctx.device))
+                z[v, rows.start : rows.stop] = out.float().cpu()
                 ctx.progress.update(step.name, k + 1, -(-len(split) // options.batch), {}, None)
         if not torch.isfinite(z).all():
             raise DataError(f"[codec] encodes '{name}' to NaN or infinite latents; fit it longer or with a lower lr")
         with atomic.replacing(folder / f"latents-{name}.safetensors") as path:
-            save_file({"z": z}, path)
+            save_file({"z": z, **_as_stored(told, views)}, path)
         shapes[name] = list(z.shape)
     atomic.write_json(folder / "calibration.json", calibration)
     return {"latents": shapes}
+
+
+def _as_stored(told: list[Conditions], views: int) -> dict[str, Tensor]:
+    """Conditions of the batches of all views as tensors (views, N, ...) for a safetensors file."""
+    stored: dict[str, Tensor] = {}
+    for name in told[0].values if told else ():
+        for key, parts in (("value", [t.values[name] for t in told]), ("present", [t.present[name] for t in told])):
+            stored[f"{key}.{name}"] = torch.cat(parts).unflatten(0, (views, -1)).contiguous()
+    return stored
+
+
+def stored_latents(folder: Path, split: str) -> tuple[Tensor, Conditions]:
+    """z (views, N, c, d, h, w) and the conditions (views, N, ...) that `encode` wrote for a split."""
+    tensors = load_file(folder / f"latents-{split}.safetensors")
+    named = lambda key: {n.removeprefix(f"{key}."): v for n, v in tensors.items() if n.startswith(f"{key}.")}
+    return tensors["z"], Conditions(named("value"), named("present"))
 
 
 class _View:
@@ -193,35 +227,14 @@ def sample(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
     timing = {"sampling_seconds": 0.0, "decode_seconds": 0.0, "volumes": 0}
     work = chunks(options.n, options.batch)
     to_draw = [chunk for chunk in work if not _readable(chunk_path(folder, chunk))]
-    for chunk, z, x, seconds in draw(ctx, to_draw):
-        with atomic.replacing(chunk_path(folder, chunk)) as beside:
-            save_file({"z": z.contiguous(), "x": x.contiguous()}, beside)
-        timing["sampling_seconds"] += seconds["sampling"]
-        timing["decode_seconds"] += seconds["decoding"]
+    for drawn in draw(ctx, to_draw):
+        write_chunk(chunk_path(folder, drawn.chunk), drawn)
+        timing["sampling_seconds"] += drawn.seconds["sampling"]
+        timing["decode_seconds"] += drawn.seconds["decoding"]
         timing["volumes"] += options.batch
     head = sample_head(ctx)
     publish(ctx, folder, ctx.folder.path / "samples", head, options.format)
     return {"volumes": options.n, "head": head, "cost": timing}
-
-
-def draw(ctx: RunContext, work: list[int]) -> Iterator[tuple[int, Tensor, Tensor, dict[str, Any]]]:
-    """(chunk, z, x, seconds) of each chunk number in `work`, cut to [sample] n; stops between chunks when asked."""
-    options, drawn = ctx.recipe.sample, 0
-    for k, chunk in enumerate(work):
-        ctx.check_stop()
-        z, x, seconds = draw_chunk(
-            chunk,
-            prior=ctx.prior(),
-            sampler=ctx.sampler(),
-            codec=ctx.codec(),
-            options=options,
-            seed=sample_seed(ctx),
-            device=ctx.device,
-        )
-        keep = min(options.batch, options.n - chunk * options.batch)
-        yield chunk, z[:keep], x[:keep], seconds
-        drawn += keep
-        ctx.progress.update("sample", k + 1, len(work), {"volumes": drawn}, None)
 
 
 def _readable(path: Path) -> bool:
@@ -263,9 +276,9 @@ def publish(ctx: RunContext, folder: Path, target: Path, head: dict[str, Any], f
     for path in sorted((folder / "chunks").glob("chunk-*.safetensors")):
         ctx.check_stop()
         first = int(path.stem.split("-")[1]) * ctx.recipe.sample.batch
-        x = load_file(path)["x"]
+        x, under = read_chunk(path)
         info = {"seed": sample_seed(ctx), "sampler": head["sampler"], "steps": head["steps"]}
-        rows += write_samples(target, writer, first, x, ctx.spec, info)
+        rows += write_samples(target, writer, first, x, ctx.spec, info, under)
     for row in rows:
         row["id"] = sample_id(row["index"])
     write_manifest(target, rows, head, data_card(ctx.recipe, ctx.spec, head, len(rows)))

@@ -11,11 +11,13 @@ import torch
 from attrs import evolve
 from torch import Tensor
 
+from gen_core.condition import Conditions
 from gen_core.engine.precision import autocast
 from gen_core.engine.seeds import sample_noise
 from gen_core.options import SampleOptions
 from gen_core.prior import DiffusionPrior
 from gen_core.run.context import RunContext
+from gen_core.run.sample_conditions import SampleConditions
 from gen_core.run.sampling import latents_from, noise_shape, sample_seed
 from gen_core.sampler import Sampler
 
@@ -36,7 +38,8 @@ def slerp(a: Tensor, b: Tensor, u: float) -> Tensor:
 def interpolation(ctx: RunContext, frames: int, most_steps: int) -> list[tuple[float, Tensor]]:
     """(share, x (C, D, H, W)) from sample 0 to sample 1, every draw of noise on the great circle between theirs.
 
-    most_steps: of the sampler; the ends are the samples themselves when they took no more.
+    most_steps: of the sampler; the ends are the samples themselves when they took no more. Every frame is drawn
+    under the conditions of sample 0.
     """
     prior = ctx.prior()
     noise = sample_noise(sample_seed(ctx), [0, 1], noise_shape(prior), ctx.device)
@@ -47,7 +50,7 @@ def interpolation(ctx: RunContext, frames: int, most_steps: int) -> list[tuple[f
         return torch.stack([slerp(a, b, u) for u in shares])
 
     sampler, options = cheap(ctx, most_steps)
-    z = latents_from(between, prior, sampler, options, ctx.device)
+    z = latents_from(between, prior, sampler, options, ctx.device, cond=_told(ctx, [0] * frames))
     return list(zip(shares, _decoded(ctx, z, options)))
 
 
@@ -63,11 +66,19 @@ def denoising(ctx: RunContext, frames: int, most_steps: int) -> list[tuple[float
     seen: list[tuple[float, Tensor, Tensor]] = []
     noise = sample_noise(sample_seed(ctx), [0], noise_shape(prior), ctx.device)
     sampler, options = cheap(ctx, most_steps)
-    z = latents_from(noise, prior, sampler, options, ctx.device, lambda *state: seen.append(state))
+    watch = lambda *state: seen.append(state)
+    z = latents_from(noise, prior, sampler, options, ctx.device, watch, _told(ctx, [0]))
     n = min(frames - 1, len(seen))
     kept = [seen[round(k * len(seen) / n)] for k in range(n)] + [(0.0, z, z)]
     x_t, x_0 = (_decoded(ctx, torch.cat([state[part] for state in kept]), options) for part in (1, 2))
     return [(t, a, b) for (t, _, _), a, b in zip(kept, x_t, x_0)]
+
+
+def _told(ctx: RunContext, indices: list[int]) -> Conditions | None:
+    """The conditions of these samples, where the recipe declares any."""
+    if not ctx.recipe.conditions:
+        return None
+    return SampleConditions(ctx, sample_seed(ctx)).of(indices)[0].to(ctx.device)
 
 
 def cheap(ctx: RunContext, most_steps: int) -> tuple[Sampler, SampleOptions]:

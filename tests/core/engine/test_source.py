@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from gen_core.condition import Conditions
 from gen_core.dataset import Split
 from gen_core.engine import order
 from gen_core.engine.source import SplitSource, TensorSource, split_batches
@@ -115,14 +116,16 @@ def test_latents_are_selected_by_index_and_view():
     z = torch.arange(2 * 7).float().reshape(2, 7, 1, 1, 1, 1).expand(2, 7, 2, 3, 4, 5)
     age = torch.arange(7.0)
     mask = torch.arange(14.0).reshape(2, 7, 1, 1, 1, 1)
-    source = TensorSource(z, {"age": age, "mask": mask}, ids=[f"v{i}" for i in range(7)])
+    source = TensorSource(
+        z, Conditions({"age": age, "mask": mask}, {"age": torch.arange(7) != 3}), ids=[f"v{i}" for i in range(7)]
+    )
     assert len(source) == 7
     for pairs, batch in zip(PLAN, source.stream(PLAN)):
         rows = [7.0 * (e % 2) + i for i, e in pairs]
         assert batch.x[:, 1, 2, 3, 4].tolist() == rows and batch.x.shape == (4, 2, 3, 4, 5)
         assert batch.condition["mask"].flatten().tolist() == rows
         assert batch.condition["age"].tolist() == [float(i) for i, _ in pairs]
-        assert batch.ids == [f"v{i}" for i, _ in pairs] and batch.present["age"].all()
+        assert batch.ids == [f"v{i}" for i, _ in pairs] and batch.present["age"].tolist() == [i != 3 for i, _ in pairs]
 
 
 def test_latents_for_validation_are_the_first_view():
@@ -135,4 +138,4 @@ def test_latents_of_another_rank_and_conditions_of_another_length_are_refused():
     with pytest.raises(UsageError, match=r"\(7, 3\)"):
         TensorSource(torch.zeros(7, 3))
     with pytest.raises(UsageError, match="condition 'age'"):
-        TensorSource(torch.zeros(7, 1, 1, 1, 1), {"age": torch.zeros(6)})
+        TensorSource(torch.zeros(7, 1, 1, 1, 1), Conditions({"age": torch.zeros(6)}))
