@@ -3,7 +3,8 @@
     gen sweep recipes/studies/vqgan_vs_vqvae_phantom.toml      # and the others; each goes on where it stopped
     python benchmarks/studies.py [--runs runs] [--page docs/results.md] [--full]
 
-Everything between the two markers of the page is written anew. --full reads the full studies instead of the twins.
+Everything between the two markers of the page is written anew; a study whose runs are not there keeps its section.
+--full reads the full studies instead of the twins.
 The published figures are those of the hyperspectral report's tables 5.1-5.8, A.1 and A.2 (other data, Inception
 features: only the direction of a difference can be compared). Each claim of the report becomes one sentence.
 """
@@ -273,14 +274,16 @@ def _overlap(a: Score, b: Score) -> bool:
     return a.low <= b.high and b.low <= a.high
 
 
-def section(study: Study, runs: Path, images: Path, full: bool) -> str:
-    """One study in Markdown."""
+def section(study: Study, runs: Path, images: Path, full: bool, before: str = "") -> str:
+    """One study in Markdown; what stood there before where its runs are not on this machine."""
     recipe = study.name if full else f"{study.name}_phantom"
     folder = runs / recipe.replace("_", "-")
     parts = [f"### {study.question}", f"`gen sweep recipes/studies/{recipe}.toml`; published: {study.source}."]
     try:
         found = compare([folder], SHOWN, (SPEED, SYNTH))
     except GenError as error:
+        if "![" in before:
+            return before
         parts.append(f"Not run yet ({' '.join(str(error).split())}).")
     else:
         image = images / f"study_{study.name}.svg"
@@ -304,6 +307,13 @@ def _costs(found: Comparison) -> str:
     return f"{len(found.runs)} runs on {place}; {spent / 60:.0f} minutes of training, shared fits counted for each run."
 
 
+def sections(text: str) -> dict[str, str]:
+    """Question -> section, of what stands between the markers of a page."""
+    inside = text.partition(BEGIN)[2].partition(END)[0]
+    parts = (f"### {part}".strip() for part in inside.split("\n### ")[1:])
+    return {part.partition("\n")[0].removeprefix("### "): part for part in parts}
+
+
 def page(text: str, body: str) -> str:
     """The page with everything between the markers replaced; without markers the body goes to the end."""
     if BEGIN not in text:
@@ -318,10 +328,10 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=Path("docs/results.md"))
     parser.add_argument("--full", action="store_true")
     asked = parser.parse_args()
-    body = f"{NOTE}\n\n" + "\n\n".join(
-        section(s, asked.runs, asked.page.parent / "images", asked.full) for s in STUDIES
-    )
-    atomic.write_text(asked.page, page(asked.page.read_text() if asked.page.exists() else "", body))
+    text = asked.page.read_text() if asked.page.exists() else ""
+    before, images = sections(text), asked.page.parent / "images"
+    parts = [section(s, asked.runs, images, asked.full, before.get(s.question, "")) for s in STUDIES]
+    atomic.write_text(asked.page, page(text, "\n\n".join([NOTE, *parts])))
 
 
 if __name__ == "__main__":
