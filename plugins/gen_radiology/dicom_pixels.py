@@ -1,0 +1,272 @@
+"""Pixels of frames as physical values: value = slope * stored + intercept, float32.
+
+Uncompressed data are read straight into the volume, one frame at a time through a small buffer; compressed data are
+decoded by pydicom and its plugins, one frame at a time. Arithmetic is float32 where that is exact, else float64.
+Source: DICOM PS3.5 2024e, 8.1.1 (bits stored, high bit), annex A.4 (encapsulation); PS3.3, C.11.1.1.2 (rescale),
+C.7.6.3.1.2 (photometric interpretation).
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+import zlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+
+import numpy as np
+from attrs import frozen
+
+from gen_core.errors import DataError, MissingError
+from gen_radiology.dicom_files import DEFLATED, NATIVE, UNDEFINED, Header
+from gen_radiology.dicom_geometry import Frame
+
+MEASURED = ("CT", "PT")  # values are quantities: MONOCHROME1 says how to show them, not what they are
+PIXELS_A_BYTE = 4000  # no coder packs a real image tighter; more is a header that lies
+SMALL = 1 << 20  # pixels that any file may claim: an empty image packs without limit
+EXACT = 1 << 24  # whole numbers up to here are exact in float32
+THREADS = 4
+FEW = 16  # frames below which threads do not pay
+
+
+@frozen
+class Stored:
+    """How pixels lie in a file. low: the bit a value begins at, above unused ones."""
+
+    dtype: np.dtype
+    bits: int
+    low: int
+    signed: bool
+    inverted: bool
+
+    @property
+    def partial(self) -> bool:
+        return self.dtype.kind in "iu" and self.bits < 8 * self.dtype.itemsize
+
+    def limits(self) -> tuple[int, int]:
+        return (-(1 << self.bits - 1), (1 << self.bits - 1) - 1) if self.signed else (0, (1 << self.bits) - 1)
+
+
+def stored(header: Header) -> Stored:
+    """How the pixels of an object are stored. Raises: DataError naming file and key."""
+    if header.pixels is None:
+        why = header.damage or "the file ends before it"
+        raise DataError(f"{header.path}: no pixel data: {why}")
+    name = header.pixels[0]
+    if name != "PixelData":
+        dtype = np.dtype(header.order + ("f4" if name == "FloatPixelData" else "f8"))
+        return Stored(dtype, 8 * dtype.itemsize, 0, True, False)
+    allocated = header.whole("BitsAllocated")
+    if allocated not in (8, 16, 32):
+        raise DataError(f"{header.path}: BitsAllocated is {allocated}, expected 8, 16 or 32")
+    bits = header.whole("BitsStored", allocated)
+    high = header.whole("HighBit", bits - 1)
+    sign = header.whole("PixelRepresentation", 0)
+    if not 1 <= bits <= allocated or not bits - 1 <= high < allocated:
+        raise DataError(f"{header.path}: BitsStored {bits}, HighBit {high} do not fit into BitsAllocated {allocated}")
+    if sign not in (0, 1):
+        raise DataError(f"{header.path}: PixelRepresentation is {sign}, expected 0 or 1")
+    photometric = header.text("PhotometricInterpretation") or "MONOCHROME2"
+    if photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        raise DataError(
+            f"{header.path}: PhotometricInterpretation is {photometric}, expected MONOCHROME1 or MONOCHROME2"
+        )
+    inverted = photometric == "MONOCHROME1" and header.text("Modality") not in MEASURED
+    order = ">" if header.order == ">" else "<"
+    dtype = np.dtype(f"{order}{'i' if sign else 'u'}{allocated // 8}")
+    return Stored(dtype, bits, high + 1 - bits, bool(sign), inverted)
+
+
+def check_size(header: Header) -> None:
+    """Hold what the header claims against the bytes that are there, before anything is allocated.
+
+    Raises: DataError for truncated pixel data, or sizes that the file cannot hold.
+    """
+    how = stored(header)
+    _, _, offset, length = header.pixels
+    rows, columns, frames = header.whole("Rows"), header.whole("Columns"), header.whole("NumberOfFrames", 1)
+    pixels = rows * columns * frames
+    claim = f"{rows} rows x {columns} columns x {frames} frames"
+    if header.syntax not in NATIVE or header.syntax == DEFLATED:
+        there = header.size - offset * (header.syntax != DEFLATED)
+        if pixels > max(SMALL, PIXELS_A_BYTE * there) or there <= 0:
+            raise DataError(f"{header.path}: {claim} cannot come out of {max(there, 0)} bytes of compressed pixel data")
+        return
+    need = pixels * how.dtype.itemsize
+    there = header.size - offset
+    if length != UNDEFINED:
+        there = min(there, length)
+    if length == UNDEFINED or there < need:
+        raise DataError(f"{header.path}: {claim} need {need} bytes of pixel data, {there} are there: truncated")
+
+
+def read_frames(frames: list[Frame], out: np.ndarray) -> None:
+    """Physical values of frames into out (n, rows, columns) float32.
+
+    Raises: DataError naming the file; MissingError when a decoder is not installed.
+    """
+    parts = []
+    for _, group in groupby(enumerate(frames), key=lambda pair: pair[1].path):
+        group = list(group)
+        parts.append((group[0][1].header, [(frame, out[i]) for i, frame in group]))
+    plain = all(header.syntax in NATIVE and header.syntax != DEFLATED for header, _ in parts)
+    workers = min(THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    if not plain or len(parts) < FEW or workers < 2:
+        _read_parts(parts)
+        return
+    with ThreadPoolExecutor(workers) as pool:  # reading and arithmetic leave the interpreter's lock
+        size = -(-len(parts) // workers)
+        for done in [pool.submit(_read_parts, parts[i : i + size]) for i in range(0, len(parts), size)]:
+            done.result()
+
+
+def _read_parts(parts: list[tuple[Header, list[tuple[Frame, np.ndarray]]]]) -> None:
+    buffer = bytearray()
+    for header, wanted in parts:
+        how = stored(header)
+        try:
+            if header.syntax not in NATIVE:
+                _decode(header, how, wanted)
+            else:
+                buffer = _read_native(header, how, wanted, buffer)
+        except OSError as error:
+            raise DataError(f"{header.path}: cannot be read: {error.strerror or error}") from None
+
+
+def _read_native(header: Header, how: Stored, wanted: list[tuple[Frame, np.ndarray]], buffer: bytearray) -> bytearray:
+    """Read frames through the buffer, which is handed on to the next file."""
+    rows, columns = wanted[0][0].size
+    need = rows * columns * how.dtype.itemsize
+    if len(buffer) < need:
+        buffer = bytearray(need)
+    view = memoryview(buffer)[:need]
+    pixels = np.frombuffer(view, how.dtype).reshape(rows, columns)
+    _, vr, offset, _ = header.pixels
+    if header.order == ">" and vr == b"OW" and how.dtype.itemsize == 1:
+        raise DataError(f"{header.path}: 8-bit pixels in big-endian words: not supported")
+    if header.syntax == DEFLATED:
+        data = _inflated(header, offset + need * (1 + max(frame.index for frame, _ in wanted)))
+        for frame, out in wanted:
+            start = offset + need * frame.index
+            view[:] = data[start : start + need]
+            to_physical(pixels, how, frame, out)
+        return buffer
+    with header.path.open("rb", buffering=0) as file:
+        for frame, out in wanted:
+            file.seek(offset + need * frame.index)
+            got = 0
+            while got < need:
+                more = file.readinto(view[got:])
+                if not more:
+                    raise DataError(f"{header.path}: pixel data end after {got} of {need} bytes of a frame: truncated")
+                got += more
+            to_physical(pixels, how, frame, out)
+    return buffer
+
+
+def _inflated(header: Header, need: int) -> bytes:
+    """The first `need` bytes of a deflated data set."""
+    try:
+        with header.path.open("rb") as file:
+            file.seek(header.start)
+            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(), need)
+    except zlib.error as error:
+        raise DataError(f"{header.path}: deflated data: {error}") from None
+    if len(data) < need:
+        raise DataError(f"{header.path}: deflated data end after {len(data)} of {need} bytes: truncated")
+    return data
+
+
+def _decode(header: Header, how: Stored, wanted: list[tuple[Frame, np.ndarray]]) -> None:
+    """Frames of compressed pixel data, by pydicom's decoders."""
+    from pydicom.pixels import get_decoder, iter_pixels
+    from pydicom.uid import UID
+
+    syntax = UID(header.syntax)
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        raise DataError(f"{header.path}: transfer syntax {header.syntax} ({syntax.name}) is not known") from None
+    if not decoder.is_available:
+        raise MissingError(f"{header.path}: no decoder for {syntax.name}: pip install 'gen-imaging[dicom]'")
+    indices = [frame.index for frame, _ in wanted]
+    every = len(indices) == 1 and header.whole("NumberOfFrames", 1) == 1
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            decoded = iter_pixels(header.path, raw=True, indices=None if every else indices)
+            for (frame, out), pixels in zip(wanted, decoded, strict=True):
+                if pixels.shape != frame.size:
+                    raise DataError(f"{header.path}: decodes to {pixels.shape}, header says {frame.size}")
+                to_physical(np.ascontiguousarray(pixels), _decoded(how, pixels.dtype), frame, out)
+    except (DataError, MissingError):
+        raise
+    except Exception as error:  # decoders raise what they like on damaged data
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise DataError(f"{header.path}: pixel data cannot be decoded ({syntax.name}): {line}") from None
+
+
+def _decoded(how: Stored, dtype: np.dtype) -> Stored:
+    """How a decoder hands pixels over: in its own type, values at the lowest bit."""
+    return Stored(dtype, min(how.bits, 8 * dtype.itemsize), 0, dtype.kind == "i", how.inverted)
+
+
+def to_physical(pixels: np.ndarray, how: Stored, frame: Frame, out: np.ndarray) -> None:
+    """Stored pixels (rows, columns) to slope * stored + intercept, into out float32. `pixels` may be overwritten."""
+    if how.partial:
+        pixels = _meant(pixels, how)
+    if how.inverted:
+        low, high = how.limits()
+        pixels = (low + high) - pixels.astype(np.int64)
+    slope, intercept = frame.slope, frame.intercept
+    whole = slope == int(slope) and intercept == int(intercept) and pixels.dtype.kind in "iu"
+    if whole and max(map(abs, how.limits())) * abs(slope) + abs(intercept) < EXACT:
+        if slope == 1:
+            np.add(pixels, np.float32(intercept), out=out, dtype=np.float32, casting="same_kind")
+        else:
+            np.multiply(pixels, np.float32(slope), out=out, dtype=np.float32, casting="same_kind")
+            out += np.float32(intercept)
+    else:
+        with np.errstate(over="ignore", invalid="ignore"):
+            out[...] = pixels * np.float64(slope) + intercept
+
+
+def _meant(pixels: np.ndarray, how: Stored) -> np.ndarray:
+    """The stored bits alone: overlays and rubbish above and below them go, the sign is extended."""
+    width = 8 * pixels.dtype.itemsize
+    native = pixels.astype(pixels.dtype.newbyteorder("="))
+    native <<= width - how.bits - how.low
+    native >>= width - how.bits  # arithmetic for signed types
+    return native
+
+
+def same_pixels(frames: Iterable[Frame]) -> bool:
+    """Whether frames of one size hold the same physical values."""
+    first = None
+    for frame in frames:
+        values = np.empty((1, *frame.size), np.float32)
+        read_frames([frame], values)
+        if first is None:
+            first = values
+        elif values.shape != first.shape or not np.array_equal(values, first, equal_nan=True):
+            return False
+    return True
+
+
+def padding_value(header: Header, frame: Frame) -> float | None:
+    """PixelPaddingValue in physical units, None if there is none."""
+    tag, raw = "PixelPaddingValue", header.raw("PixelPaddingValue")
+    if not raw:
+        return None
+    value = header.whole(tag)
+    bits = 8 * len(raw)
+    if header.whole("PixelRepresentation", 0) and bits == 16 and value >= 1 << 15:  # US or SS: what the pixels are
+        value -= 1 << 16
+    return float(np.float32(frame.slope * value + frame.intercept))
+
+
+def decoder_note(syntax: str) -> str:
+    """Said once a series for lossy data; "" for the others."""
+    lossy = {"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81", "1.2.840.10008.1.2.4.203"}
+    return "pixel data were compressed with loss" if syntax in lossy else ""
