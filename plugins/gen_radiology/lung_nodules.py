@@ -1,0 +1,136 @@
+"""Nodules: how large, of which kind and shape, and where; their shape as the share of each voxel that they fill.
+
+Diameters are log-normal (median 9 mm before they are cut to the wanted range), defined by volume: a nodule of any
+shape fills as much as a ball of its diameter. Kinds as in the Fleischner Society's glossary (Hansell et al. 2008).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from attrs import frozen
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
+
+from gen_radiology.lung_anatomy import LEFT, RIGHT, Chest, lung_sdf, to_canonical
+from gen_radiology.phantom_grid import Grid, Volume, soft
+from gen_radiology.phantom_tubes import Tubes, cover
+
+KINDS = ("solid", "part-solid", "ground-glass")
+MAX_DIAMETER_MM = 30.0
+_MEDIAN_MM, _SPREAD = 9.0, 0.55  # of the logarithm
+_TRIES = 6000
+_GLASS_HU = (-650.0, -480.0)
+_SOLID_HU = (15.0, 60.0)
+
+
+@frozen(eq=False)
+class Nodule:
+    """One nodule; mm in (z, y, x) of the patient."""
+
+    kind: str
+    diameter: float
+    centre: NDArray[np.float64]
+    pleural: bool
+    spiculated: bool
+    lobes: NDArray[np.float64]  # (n, 3) unit vectors
+    heights: NDArray[np.float64]  # (n,) of lobes, as a share of the radius
+    spikes: NDArray[np.float64]  # (m, 3) unit vectors times length, in radii; none when not spiculated
+    core: float  # diameter of the solid part as a share of the whole: 1 solid, 0 ground glass
+    solid_hu: float
+    glass_hu: float
+
+    def radius(self, z: Volume, y: Volume, x: Volume) -> Volume:
+        """Distance of the surface from the centre in the direction (z, y, x), mm."""
+        d = np.sqrt(z**2 + y**2 + x**2) + 1e-6
+        return (self._bumps(z / d, y / d, x / d) * np.float32(self._size())).astype(np.float32)
+
+    def _bumps(self, z: Volume, y: Volume, x: Volume) -> Volume:
+        out = np.float32(1.0)
+        for (lz, ly, lx), h in zip(np.float32(self.lobes), np.float32(self.heights)):
+            out = out + h * np.exp(np.float32(3.0) * (lz * z + ly * y + lx * x - 1))
+        return out
+
+    def _size(self) -> float:
+        """Radius without bumps that gives the volume of a ball: mean over directions of r^3 (Fibonacci sphere)."""
+        k = np.arange(400) + 0.5
+        z, phi = 1 - 2 * k / 400, np.pi * (1 + 5**0.5) * k
+        s = np.sqrt(1 - z**2)
+        return self.diameter / 2 / float(np.mean(self._bumps(z, s * np.sin(phi), s * np.cos(phi)) ** 3)) ** (1 / 3)
+
+
+def draw_diameter(rng: np.random.Generator, low: float, high: float) -> float:
+    """A log-normal diameter (mm) between low and high, by its quantile function."""
+    cut = ndtr((np.log([low, high]) - np.log(_MEDIAN_MM)) / _SPREAD)
+    u = float(np.clip(rng.uniform(*cut), 1e-12, 1 - 1e-12))
+    return float(np.clip(np.exp(np.log(_MEDIAN_MM) + _SPREAD * ndtri(u)), low, high))
+
+
+def draw_nodule(
+    rng: np.random.Generator, chest: Chest, grid: Grid, kinds: tuple[str, ...], low: float, pleural_share: float
+) -> Nodule | None:
+    """A nodule in the lungs within the grid; None when no lung lies there."""
+    kind = kinds[int(rng.integers(len(kinds)))]
+    diameter = draw_diameter(rng, min(low, MAX_DIAMETER_MM), MAX_DIAMETER_MM)
+    pleural = bool(rng.random() < pleural_share)
+    found = _find_place(rng, chest, grid, diameter / 2, pleural)
+    if found is None:
+        return None
+    lobes = rng.normal(size=(int(rng.integers(4, 9)), 3))
+    spiculated = kind != "ground-glass" and bool(rng.random() < 0.35)
+    spikes = rng.normal(size=(int(rng.integers(9, 18)) if spiculated else 0, 3))
+    spikes /= np.linalg.norm(spikes, axis=1, keepdims=True)
+    core = {"solid": 1.0, "part-solid": float(rng.uniform(0.45, 0.65)), "ground-glass": 0.0}[kind]
+    return Nodule(
+        kind=kind,
+        diameter=diameter,
+        centre=found,
+        pleural=pleural,
+        spiculated=spiculated,
+        lobes=lobes / np.linalg.norm(lobes, axis=1, keepdims=True),
+        heights=rng.uniform(0.08, 0.40, len(lobes)),
+        spikes=spikes * rng.uniform(1.4, 2.1, (len(spikes), 1)),
+        core=core,
+        solid_hu=float(rng.uniform(*_SOLID_HU)),
+        glass_hu=float(rng.uniform(*_GLASS_HU)),
+    )
+
+
+def _find_place(
+    rng: np.random.Generator, chest: Chest, grid: Grid, radius: float, pleural: bool
+) -> NDArray[np.float64] | None:
+    """A centre (patient mm): well inside the lung, or as deep under the pleura as makes the nodule touch it."""
+    low = np.array(grid.origin) - 0.5 * np.array(grid.spacing)
+    span = np.array(grid.size) * np.array(grid.spacing)
+    points = low + span * rng.random((_TRIES, 3))
+    at = to_canonical(chest, points).T
+    depth = -np.minimum(lung_sdf(chest, *at, RIGHT), lung_sdf(chest, *at, LEFT)) * min(chest.scale)
+    edge = np.minimum(points - low, low + span - points)[:, 1:].min(1)
+    depth = np.where(edge > radius, depth, -1.0)
+    fits = np.abs(depth - 0.85 * radius) < 0.1 * radius if pleural else depth > 1.25 * radius + 2.0
+    if fits.any():
+        return points[int(np.argmax(fits))]
+    best = int(np.argmax(depth))
+    return points[best] if depth[best] > 0 else None
+
+
+def nodule_cover(nodule: Nodule, grid: Grid) -> tuple[tuple[slice, slice, slice], Volume, Volume, Volume]:
+    """(box, whole, core, spikes): shares of each voxel of the box in the body, its solid part and its spikes."""
+    box = grid.box(nodule.centre, 1.3 * nodule.diameter + 1.5 * max(grid.spacing))
+    part = cut_grid(grid, box)
+    z, y, x = (a - np.float32(c) for a, c in zip(part.axes, nodule.centre))
+    d = np.sqrt(z**2 + y**2 + x**2)
+    surface = nodule.radius(z, y, x)
+    whole = soft(d - surface, grid.width)
+    core = soft(d - nodule.core * surface, grid.width) if nodule.core > 0 else np.zeros_like(whole)
+    r = nodule.diameter / 2
+    n = len(nodule.spikes)
+    root = np.broadcast_to(nodule.centre, (n, 3))
+    spikes = Tubes(root, root + nodule.spikes * r, np.full(n, 0.22 * r), np.full(n, 0.05 * r))
+    return box, whole, core, cover(part, spikes)
+
+
+def cut_grid(grid: Grid, box: tuple[slice, slice, slice]) -> Grid:
+    """The grid of a box of voxels."""
+    size = tuple(s.stop - s.start for s in box)
+    origin = tuple(o + s.start * d for o, s, d in zip(grid.origin, box, grid.spacing))
+    return Grid(size, grid.spacing, origin)
