@@ -77,9 +77,9 @@ def find_nodules(readings: Readings, spacing: Iterable[float] | None = None) -> 
     """Group the outlines of all readers into physical nodules, in the order of the file.
 
     Two readers drew the same nodule where they share at least a quarter of the smaller outline's pixels, or where the
-    centres are nearer than the larger one's radius (of the ball of its volume). The closest pairs join first, and no
-    reader comes twice into a nodule, unless a reader drew in pieces, each at least half inside of what another reader
-    drew as one.
+    centres, but for one slice, are nearer than the larger one's radius (of the ball of its volume). The closest pairs
+    join first, and no reader comes twice into a nodule, unless a reader drew in pieces, each at least half inside of
+    what another reader drew as one.
 
     spacing: (z, y, x) mm of the CT; without it diameters are NaN and distances are measured with 0.7 mm pixels.
     Raises: DataError for a reading of chest X-rays.
@@ -231,13 +231,13 @@ class _Body:
     """The voxels of one outline, outline included, so that the smallest have some; for comparing readers."""
 
     def __init__(self, outlined: Outlined, step: float, pixel: float):
-        self.outlined = outlined
+        self.outlined, self.step = outlined, step
         patches = outline_slices([outlined], lambda contour: round(contour.z / step), "include")
         where = [np.argwhere(p.inside) + (p.top, p.left) for p in patches.values()]
         zyx = np.concatenate([np.column_stack([np.full(len(w), k), w]) for k, w in zip(patches, where, strict=True)])
         self.voxels = np.unique((zyx[:, 0] << 24) + (zyx[:, 1] << 12) + zyx[:, 2])
         mm = np.array([step, pixel, pixel])
-        self.centre = zyx.mean(0) * mm if len(zyx) else np.full(3, np.inf)
+        self.centre = zyx.mean(0) * mm if len(zyx) else np.full(3, 1e9)
         self.radius = (3 * len(zyx) * mm.prod() / (4 * math.pi)) ** (1 / 3)
 
     def overlap(self, other: _Body) -> float:
@@ -247,7 +247,11 @@ class _Body:
 
     def likeness(self, other: _Body) -> float:
         """0: not the same nodule; above SAME by overlap, below it by distance of centres."""
-        distance = float(np.linalg.norm(self.centre - other.centre))
+        if not len(self.voxels) or not len(other.voxels):  # exclusions alone
+            return 0.0
+        apart = np.abs(self.centre - other.centre)
+        apart[0] = max(0.0, apart[0] - self.step)  # one slice up or down is no difference
+        distance = float(np.linalg.norm(apart))
         reach = max(self.radius, other.radius)
         if not distance < 2 * reach + 20:  # far apart, as most pairs are: no need to look at the voxels
             return 0.0
