@@ -60,6 +60,22 @@ class Batch:
             cut(self.present),
         )
 
+    def take(self, rows: Sequence[int]) -> Batch:
+        """Some samples of this batch, in that order."""
+        rows = list(rows)
+        pick = lambda d: {k: v[rows] for k, v in d.items()}
+        name = lambda names: [names[i] for i in rows] if names else []
+        return Batch(
+            self.x[rows],
+            name(self.ids),
+            name(self.subjects),
+            name(self.hashes),
+            None if self.reference is None else self.reference[rows],
+            pick(self.masks),
+            pick(self.condition),
+            pick(self.present),
+        )
+
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """Stack samples of one shape. A mask that some samples lack is left out."""

@@ -141,10 +141,23 @@ class SampleOptions:
 class RejectOptions:
     """[evaluate.reject]: samples that one of these metrics finds unfit are set aside before anything is scored.
 
-    by: names of metric tables, such as ["metrics.memorization"]; none keeps every sample.
+    by: names of metric tables, such as ["metrics.memorization"]; none keeps every sample. unfiltered: metric tables
+    that score all samples once more, rejected ones included, to show what rejecting does.
     """
 
     by: tuple[str, ...] = field(default=(), metadata={"table": "metric"})
+    unfiltered: tuple[str, ...] = field(default=(), metadata={"table": "metric"})
+
+
+@frozen
+class ClassesOptions:
+    """[evaluate.classes]: scores once more for each class of a condition.
+
+    of: a condition of kind "class"; metrics: the metric tables that are asked again, class by class.
+    """
+
+    of: str = ""
+    metrics: tuple[str, ...] = field(default=(), metadata={"table": "metric"})
 
 
 @frozen
@@ -155,6 +168,7 @@ class EvaluateOptions:
     batch: int = positive(8)
     seed: int = 0
     reject: RejectOptions = Factory(RejectOptions)
+    classes: ClassesOptions = Factory(ClassesOptions)
 
 
 def _list_of_values(options: Any, attribute: Any, value: dict[str, Any]) -> None:

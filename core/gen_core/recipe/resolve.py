@@ -179,6 +179,16 @@ def _resolve(merged: Merged, registry: Registry, path: Path, doc: str) -> Recipe
     referring = [(_key(table.name), table.options) for table in tables.values()]
     if parts["evaluate"]:
         referring.append((("evaluate", "reject"), parts["evaluate"].reject))
+        referring.append((("evaluate", "classes"), parts["evaluate"].classes))
+        of = parts["evaluate"].classes.of
+        if of and (of not in conditions or (conditions[of] and conditions[of].kind != "class")):
+            classes = [name for name, table in conditions.items() if table and table.kind == "class"]
+            near = did_you_mean(of, classes)
+            problem(
+                ("evaluate", "classes", "of"),
+                f"no such class condition; there are {', '.join(classes) or 'none'}{near}",
+                of,
+            )
     for at, options in referring:
         for setting, kind, name in table_references(options):
             if names.get(name) != kind:

@@ -12,7 +12,8 @@ from gen_core.errors import RecipeError
 from gen_core.metric import SOURCES, Metric
 from gen_core.run.context import RunContext
 from gen_core.run.folder import read_json
-from gen_core.run.sample_store import accepted_samples
+from gen_core.run.parts import Part, Parts
+from gen_core.run.sample_store import accepted_samples, all_samples
 
 
 class EvaluationContext:
@@ -62,8 +63,11 @@ Sources = dict[str, tuple[int, Callable[[], Iterable[Batch]]]]
 """Source name -> (how many volumes, how to stream them)."""
 
 
-def run_sources(ctx: RunContext) -> Sources:
-    """The sources that this run has: real splits, reconstructions once encoded, accepted samples once drawn."""
+def run_sources(ctx: RunContext, rejected: bool = False) -> Sources:
+    """The sources that this run has: real splits, reconstructions once encoded, accepted samples once drawn.
+
+    rejected: samples that were set aside are streamed too.
+    """
     options = ctx.recipe.evaluate
     size, limit = options.batch, options.volumes
     count = lambda n: min(n, limit) if limit else n
@@ -76,7 +80,7 @@ def run_sources(ctx: RunContext) -> Sources:
             n, batches = sources[origin]
             sources[name] = (n, lambda batches=batches: reconstructions(ctx, batches()))
     if ctx.folder.done("sample"):
-        samples = accepted_samples(ctx.folder, ctx.recipe)
+        samples = all_samples(ctx.folder, ctx.recipe) if rejected else accepted_samples(ctx.folder, ctx.recipe)
         sources["synthetic"] = (count(len(samples)), lambda: ctx.batches(samples, size, limit))
     return {name: sources[name] for name in SOURCES if name in sources}
 
@@ -94,26 +98,39 @@ def build_metrics(ctx: RunContext, context: EvaluationContext, tables: list[Any]
 
 
 @torch.no_grad()
-def _stream(ctx: RunContext, sources: Sources, tables: list[Any], step: str) -> dict[str, Metric]:
-    """The metrics of these tables, each having seen every source it wants."""
-    context = EvaluationContext(ctx, {name: n for name, (n, _) in sources.items()})
-    metrics = build_metrics(ctx, context, tables)
-    wanted = [name for name in sources if any(name in m.sources for m in metrics.values())]
+def _stream(
+    ctx: RunContext, sources: Sources, tables: list[Any], step: str, parts: Parts | None = None
+) -> dict[str, Metric]:
+    """The metrics of these tables, each having seen every source it wants; those of a part as "name, part"."""
+    parts = parts or Parts()
+    streamed = {name: n for name, (n, _) in sources.items()}
+    metrics: dict[str, tuple[Metric, Part]] = {}
+    for part in parts.parts:
+        context = EvaluationContext(ctx, parts.counts(part, streamed))
+        asked = tables if part.tables is None else [t for t in tables if t.name in part.tables]
+        label = f", {part.label}" if part.label else ""
+        built = build_metrics(ctx, context, asked).items()
+        metrics |= {f"{name}{label}": (metric, part) for name, metric in built}
+    wanted = [name for name in sources if any(name in m.sources for m, _ in metrics.values())]
     total, seen = sum(sources[name][0] for name in wanted), 0
     for name in wanted:
         for batch in sources[name][1]():
-            for metric in metrics.values():
-                if name in metric.sources:
-                    metric.update(batch, name)
+            views = {part: part.of_batch(batch, name, parts.aside) for part in parts.parts}
+            for metric, part in metrics.values():
+                view = views[part]
+                if name in metric.sources and view is not None:
+                    metric.update(view, name)
             seen += len(batch)
             ctx.progress.update(step, seen, total, {}, None)
-    return metrics
+    return {name: metric for name, (metric, _) in metrics.items()}
 
 
-def evaluate_sources(ctx: RunContext, sources: Sources) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(results by metric name, those that depend on the clock), as JSON."""
+def evaluate_sources(
+    ctx: RunContext, sources: Sources, parts: Parts | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(results by metric name, those that depend on the clock), as JSON; parts: what is scored once more."""
     results, timed = {}, {}
-    for name, metric in _stream(ctx, sources, ctx.recipe.tables_of("metric"), "evaluate").items():
+    for name, metric in _stream(ctx, sources, ctx.recipe.tables_of("metric"), "evaluate", parts).items():
         ctx.check_stop()
         result = metric.compute()
         (timed if result.timing else results)[name] = result.to_json()

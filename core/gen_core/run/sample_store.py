@@ -90,17 +90,23 @@ class SampleStore(Split):
         with safe_open(chunk_path(self.step, index // self.batch), "numpy") as file:
             return np.ascontiguousarray(file.get_slice("x")[index % self.batch])
 
+    def condition(self, index: int) -> dict[str, Any]:
+        """The condition values that sample number `index` was drawn under."""
+        return {name: value.item() for name, value in self._read(index, "condition.").items()}
+
+    def masks(self, index: int) -> dict[str, np.ndarray]:
+        """Name -> (D, H, W) bool of the masks that sample number `index` was asked to follow."""
+        return {name: value.astype(bool) for name, value in self._read(index, "mask.").items()}
+
+    def _read(self, index: int, kind: str) -> dict[str, Any]:
+        with safe_open(chunk_path(self.step, index // self.batch), "numpy") as file:
+            names = [name for name in file.keys() if name.startswith(kind)]
+            return {name.removeprefix(kind): file.get_slice(name)[index % self.batch] for name in names}
+
     def __getitem__(self, i: int) -> Sample:  # type: ignore[override]
         index = self.indices[i]
-        id_, row = sample_id(index), index % self.batch
-        with safe_open(chunk_path(self.step, index // self.batch), "numpy") as file:
-            names = list(file.keys())
-            read = lambda kind: {
-                name.removeprefix(kind): file.get_slice(name)[row] for name in names if name.startswith(kind)
-            }
-            condition = {name: value.item() for name, value in read("condition.").items()}
-            masks = {name: value.astype(bool) for name, value in read("mask.").items()}
-        return Sample(x=self.volume(index), id=id_, subject=id_, hash=id_, masks=masks, condition=condition)
+        id_, x = sample_id(index), self.volume(index)
+        return Sample(x, id=id_, subject=id_, hash=id_, masks=self.masks(index), condition=self.condition(index))
 
 
 class Joined(Split):
@@ -134,6 +140,11 @@ def rejected_samples(folder: RunFolder, recipe: Any) -> dict[str, list[str]]:
     if not recipe.evaluate.reject.by or folder.done("reject") is None:
         return {}
     return (read_json(folder.step("reject") / REJECTED) or {}).get("rejected", {})
+
+
+def all_samples(folder: RunFolder, recipe: Any) -> SampleStore:
+    """All samples that were drawn."""
+    return SampleStore(folder.step("sample"), recipe.sample.batch)
 
 
 def accepted_samples(folder: RunFolder, recipe: Any) -> SampleStore:

@@ -10,11 +10,9 @@ from typing import Any
 import attrs
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from gen_core import atomic
 from gen_core.batch import Batch, collate
-from gen_core.condition import Conditions
 from gen_core.dataset import Split
 from gen_core.engine.checkpoint import init_weights, write_weights
 from gen_core.engine.fit import fit
@@ -28,7 +26,9 @@ from gen_core.run.drawing import draw
 from gen_core.run.evaluation import evaluate_judges, evaluate_sources, run_sources
 from gen_core.run.folder import read_json, sha256_file
 from gen_core.run.graph import StepSpec, is_trainable
+from gen_core.run.latents import as_stored, stored_latents
 from gen_core.run.outputs import ASIDE, data_card, note_neighbours, set_aside, write_manifest, write_samples
+from gen_core.run.parts import parts_of
 from gen_core.run.sample_store import (
     REJECTED,
     Joined,
@@ -186,26 +186,10 @@ def encode(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
         if not torch.isfinite(z).all():
             raise DataError(f"[codec] encodes '{name}' to NaN or infinite latents; fit it longer or with a lower lr")
         with atomic.replacing(folder / f"latents-{name}.safetensors") as path:
-            save_file({"z": z, **_as_stored(told, views)}, path)
+            save_file({"z": z, **as_stored(told, views)}, path)
         shapes[name] = list(z.shape)
     atomic.write_json(folder / "calibration.json", calibration)
     return {"latents": shapes}
-
-
-def _as_stored(told: list[Conditions], views: int) -> dict[str, Tensor]:
-    """Conditions of the batches of all views as tensors (views, N, ...) for a safetensors file."""
-    stored: dict[str, Tensor] = {}
-    for name in told[0].values if told else ():
-        for key, parts in (("value", [t.values[name] for t in told]), ("present", [t.present[name] for t in told])):
-            stored[f"{key}.{name}"] = torch.cat(parts).unflatten(0, (views, -1)).contiguous()
-    return stored
-
-
-def stored_latents(folder: Path, split: str) -> tuple[Tensor, Conditions]:
-    """z (views, N, c, d, h, w) and the conditions (views, N, ...) that `encode` wrote for a split."""
-    tensors = load_file(folder / f"latents-{split}.safetensors")
-    named = lambda key: {n.removeprefix(f"{key}."): v for n, v in tensors.items() if n.startswith(f"{key}.")}
-    return tensors["z"], Conditions(named("value"), named("present"))
 
 
 class _View:
@@ -305,7 +289,8 @@ def evaluate(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
     """Stream every source through every metric; scores go to metrics.json, clock-dependent ones to cost.json."""
     if not ctx.recipe.evaluate.reject.by:
         set_aside(ctx.folder.path / "samples", {})  # what an earlier recipe rejected comes back
-    results, timed = evaluate_sources(ctx, run_sources(ctx))
+    parts = parts_of(ctx)
+    results, timed = evaluate_sources(ctx, run_sources(ctx, rejected=bool(parts.aside)), parts)
     atomic.write_json(folder / "metrics.json", {"recipe": ctx.recipe.run.name, "results": results})
     atomic.write_json(folder / "timed.json", timed)
     atomic.write_json(ctx.folder.path / "metrics.json", read_json(folder / "metrics.json"))
