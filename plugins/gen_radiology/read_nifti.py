@@ -29,6 +29,7 @@ MAGICS = {348: (344, b"n+1\0"), 540: (4, b"n+2\0\r\n\x1a\n")}  # size of the hea
 UNIT_MM = {1: (1000.0, "metres"), 3: (0.001, "micrometres")}
 AXES = "xyztuvw"
 DEFLATE_LIMIT = 1032  # deflate cannot expand further than this: a larger promise is a lie
+DRAIN = 1 << 28  # bytes beyond the voxels that are read for the sake of the checksum
 CHUNK = 1 << 21  # voxels scaled at a time
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -115,8 +116,11 @@ class NiftiFile:
                         raise DataError(f"{self.path}: the data end {left} voxels too early (cut off?)")
                     yield np.frombuffer(data, self.dtype)
                     left -= min(left, CHUNK)
-                if file.read(1):  # at the end of a .gz this is what checks the CRC
+                if file.read(1):
                     self.warnings.append("there are more bytes than the header says: ignored")
+                left_over = DRAIN  # the checksum of a .gz is looked at where it ends
+                while not self.plain and left_over > 0 and file.read(CHUNK):
+                    left_over -= CHUNK
         except (EOFError, zlib.error, OSError) as error:
             raise DataError(f"{self.path}: cannot be decompressed or read to its end: {error}") from None
 

@@ -86,29 +86,25 @@ class RoiNames:
         words = words_of(name)
         number = words.pop() if len(words) > 1 and words[-1].isdigit() else ""
         side, rest = _side(words)
-        if not number and len(rest) > 1 and rest[-1].isdigit():  # "lung 1 left"
-            number, rest = rest[-1], rest[:-1]
-        # what is written decides: with everything, without the number, without the side, without both
-        tries = (
-            ([*words, number], ""),
-            (words, ""),
-            ([*rest, number], side),
-            (rest, side),
-        )
+        if side and number and words[-1] in {"l", "r"}:  # "vertebra L1" may have no side
+            unknown = "_".join([*words, number])
+        else:
+            if not number and len(rest) > 1 and rest[-1].isdigit():  # "lung 1 left"
+                number, rest = rest[-1], rest[:-1]
+            unknown = "_".join(part for part in (*rest, number, side) if part) or "unnamed"
+        whole, named = "".join(words), "".join(rest)
+        tries = [(whole + number, ""), (whole, ""), (named + number, side), (named, side)]
+        for ending in ("left", "right"):  # "leftlung", "lungleft"
+            if not side and named != ending and (named.startswith(ending) or named.endswith(ending)):
+                tries.append((named.removeprefix(ending).removesuffix(ending), ending))
         for aliases in self.tables:
-            for parts, ending in tries:
-                found = _look_up(aliases, "".join(parts))
-                if found:
-                    return f"{found}_{ending}" if ending and not found.endswith(f"_{ending}") else found
-            for ending in ("left", "right"):  # "leftlung", "lungleft"
-                plain = "".join(rest)
-                if not side and ending in plain and (plain.startswith(ending) or plain.endswith(ending)):
-                    found = _look_up(aliases, plain.removeprefix(ending).removesuffix(ending))
-                    if found:
-                        return f"{found}_{ending}"
-        if number and words[-1] in {"l", "r"}:  # "vertebra L1" has no side
-            rest, side = words, ""
-        return "_".join(part for part in (*rest, number, side) if part) or "unnamed"
+            # letter by letter first; a pattern would swallow the side, so it sees the name without it before
+            found = next(((aliases[key], end) for key, end in tries if key in aliases), None)
+            found = found or next(((s, end) for key, end in tries[::-1] if (s := _fitting(aliases, key))), None)
+            if found:
+                standard, end = found
+                return f"{standard}_{end}" if end and not standard.endswith(f"_{end}") else standard
+        return unknown
 
     def standardize(self, names: Iterable[str]) -> tuple[dict[str, str], list[str]]:
         """Each name -> its standard name, and one note for each standard name that several names share."""
@@ -142,10 +138,8 @@ def _side(words: list[str]) -> tuple[str, list[str]]:
     return "", words
 
 
-def _look_up(aliases: dict[str, str], key: str) -> str:
-    if key in aliases:
-        return aliases[key]
-    # the longest pattern wins, so that the order of the table does not count
+def _fitting(aliases: dict[str, str], key: str) -> str:
+    """The standard name of the longest pattern that fits, so that the order of the table does not count; or ""."""
     fitting = [alias for alias in aliases if "*" in alias and fnmatchcase(key, alias)]
     return aliases[max(fitting, key=len)] if fitting else ""
 
