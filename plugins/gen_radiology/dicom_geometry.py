@@ -356,16 +356,17 @@ def resample(grid: Grid, array: np.ndarray, fill: float) -> tuple[np.ndarray, np
     filled with `fill`), then interpolated along it; the ends stay, and the gap is the nearest to the usual one that
     divides the stack.
     """
-    low, high = np.floor(grid.shift.min(0) + 1e-6), np.ceil(grid.shift.max(0) - 1e-6)
+    shift = np.where(np.abs(grid.shift).max(0) > STRAIGHT, np.round(grid.shift, 6), 0)
+    low, high = np.floor(shift.min(0)), np.ceil(shift.max(0))
     _, rows, columns = grid.shape
     grow = (high - low).astype(int)
     if grow[0] > rows or grow[1] > columns:
         raise DataError(f"{grid.frames[0].path}: slices shift by more than their size ({grow[0]}, {grow[1]} pixels)")
     done = []
     affine = grid.affine.copy()
-    if grow.any() and np.abs(grid.shift).max() > STRAIGHT:
+    if shift.any():
         canvas = np.full((len(array), rows + grow[0], columns + grow[1]), fill, np.float32)
-        for moved, slice_, (y, x) in zip(canvas, array, grid.shift - low):
+        for moved, slice_, (y, x) in zip(canvas, array, shift - low):
             _move(moved, slice_, y, x, fill)
         affine[:3, 3] += affine[:3, 1] * low[0] + affine[:3, 2] * low[1]
         array = canvas

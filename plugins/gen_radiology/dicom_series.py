@@ -356,8 +356,6 @@ def _read_stack(series: Series, name: str, what: dict[str, Any], frames: list[Fr
         "bits_stored": how.bits,
         "signed": how.signed,
         "padding_value": padding_value(head, frames[0]),
-        "slices": len(frames),
-        "files": len({frame.path for frame in frames}),
     }
     if what:
         meta["split"] = {
