@@ -19,7 +19,7 @@ from attrs import define
 
 from gen_core.errors import DataError
 from gen_radiology.image import Image, MaskSet
-from gen_radiology.rtstruct import one_line, read_object
+from gen_radiology.rtstruct import damage_named, one_line, read_object
 
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 FRAME_LIMIT = 1 << 26  # voxels a frame; keeps a damaged header from asking for all memory
@@ -47,15 +47,11 @@ def segmentation_masks(
     Raises: DataError naming the file, MissingError without pydicom.
     """
     path = Path(path)
-    data = read_object(path)
-    if str(data.get("SOPClassUID", "")) not in SEGMENTATIONS:
-        raise DataError(f"{path}: not a DICOM SEG (modality '{one_line(data.get('Modality', ''))}')")
-    try:
+    with damage_named(path):
+        data = read_object(path)
+        if str(data.get("SOPClassUID", "")) not in SEGMENTATIONS:
+            raise DataError(f"{path}: not a DICOM SEG (modality '{one_line(data.get('Modality', ''))}')")
         return _masks(path, data, image, threshold, resample, names)
-    except DataError:
-        raise
-    except Exception as error:  # pydicom and its decoders raise many kinds for damaged files
-        raise DataError(f"{path}: damaged DICOM SEG: {type(error).__name__}: {one_line(error)}") from None
 
 
 def _masks(path: Path, data: Any, image: Image, threshold: float, resample: bool, names: Any) -> MaskSet:

@@ -7,8 +7,10 @@ Source: DICOM PS3.3 C.8.8.5 (Structure Set), C.8.8.6 (ROI Contour), C.8.8.8 (RT 
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,36 +65,47 @@ class Structures:
 def read_rtstruct(path: Path | str) -> Structures:
     """The regions of a file, in its order. Raises: DataError naming the file, MissingError without pydicom."""
     path = Path(path)
-    data = read_object(path)
-    if str(data.get("SOPClassUID", "")) != RTSTRUCT and str(data.get("Modality", "")) != "RTSTRUCT":
-        raise DataError(f"{path}: not an RTSTRUCT (modality '{data.get('Modality', '')}')")
-    try:
+    with damage_named(path):
+        data = read_object(path)
+        if str(data.get("SOPClassUID", "")) != RTSTRUCT:
+            raise DataError(f"{path}: not an RTSTRUCT (modality '{one_line(data.get('Modality', ''))}')")
         return _structures(path, data)
-    except DataError:
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """Whatever pydicom meets in a damaged file becomes a DataError of one line; its warnings are off."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (DataError, MissingError):
         raise
-    except Exception as error:  # pydicom raises many kinds for elements that are not what their VR says
-        raise DataError(f"{path}: damaged RTSTRUCT: {type(error).__name__}: {one_line(error)}") from None
+    except Exception as error:  # many kinds, for elements that are not what their VR says
+        raise DataError(f"{path}: damaged DICOM file: {type(error).__name__}: {one_line(error)}") from None
 
 
 def read_object(path: Path) -> Any:
-    """A DICOM file as a pydicom data set, its library's warnings off. Raises: DataError, MissingError."""
-    import warnings
-
+    """A DICOM file as a pydicom data set. Raises: DataError for none, or one that is cut off; MissingError."""
     try:
         import pydicom
         from pydicom.errors import InvalidDicomError
     except ImportError:
         raise MissingError("DICOM needs pydicom: pip install 'gen-imaging[dicom]'") from None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return pydicom.dcmread(path)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            data = pydicom.dcmread(path)
     except InvalidDicomError:
         raise DataError(f"{path}: not a DICOM file") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except Exception as error:
-        raise DataError(f"{path}: damaged DICOM file: {type(error).__name__}: {one_line(error)}") from None
+        raise DataError(f"{path}: cannot be read: {error.strerror or one_line(error)}") from None
+    last = data.get_item(max(data.keys())) if len(data) else None
+    promised = getattr(last, "length", 0)  # of an element that is not decoded yet
+    short = 0 < promised < 0xFFFFFFFF and len(last.value or b"") < promised
+    if short or any("end of file" in str(w.message) for w in told):  # pydicom gives what there is
+        raise DataError(f"{path}: the file ends too early (cut off?)")
+    return data
 
 
 def one_line(value: object, limit: int = 120) -> str:
@@ -131,6 +144,8 @@ def _structures(path: Path, data: Any) -> Structures:
             images = contour.get("ContourImageSequence") or ()
             uid = str(images[0].get("ReferencedSOPInstanceUID", "") or "") if len(images) else ""
             rois[number].contours.append(Contour(points, kind, uid))
+    if not rois:
+        told.append(f"{path.name}: no region of interest in this RTSTRUCT")
     series = [
         str(s.get("SeriesInstanceUID", "") or "")
         for frame in data.get("ReferencedFrameOfReferenceSequence") or ()
