@@ -2,7 +2,8 @@
 
 import torch
 
-from gen_core.denoising import clamped
+from gen_core.condition import Conditions
+from gen_core.denoising import clamped, guided
 
 
 class Path:
@@ -35,3 +36,23 @@ def test_at_the_data_eps_is_left_as_it_is():
     z = 3 * torch.ones(1, 2, 1, 4, 5)
     z_0, eps = clamped(lambda z, t: (z, z / 2), Path(), 1.0)(z, torch.zeros(1))
     assert z_0.max() == 1 and torch.equal(eps, z / 2)
+
+
+def test_guidance_extrapolates_from_what_is_not_known_to_what_is():
+    told = []
+
+    def denoise(z, t, cond):
+        told.append(cond.present["age"].tolist())
+        shift = cond.values["age"].view(-1, 1, 1, 1, 1) + 10.0 * cond.present["age"].view(-1, 1, 1, 1, 1)
+        return z + shift, z - shift
+
+    z, t = torch.randn(2, 1, 2, 3, 4), torch.tensor([0.5, 0.5])
+    cond = Conditions({"age": torch.tensor([1.0, 2.0])}, {"age": torch.tensor([True, True])})
+    shift = torch.tensor([11.0, 12.0]).view(2, 1, 1, 1, 1)
+    for w in (0.0, 1.0, 2.5):
+        z_0, eps = guided(denoise, cond, w)(z, t)
+        torch.testing.assert_close(z_0, z + w * shift)
+        torch.testing.assert_close(eps, z - w * shift)
+    assert told == [[False, False], [True, True], [True, True, False, False]]
+    outside = guided(denoise, cond, 2.5, (0.0, 0.4))(z, t)[0]
+    torch.testing.assert_close(outside, z + shift)

@@ -216,7 +216,8 @@ def sample_more(
     recipe, registry, folder = open_run(run_dir, (*overrides, f"sample.n={n}"))
     recipe = evolve(recipe, sample=evolve(recipe.sample, fixed={**recipe.sample.fixed, **(fixed or {})}))
     options = recipe.sample
-    under = "".join(f"-{name}-{Path(value).stem}" for name, value in sorted((fixed or {}).items()))
+    under = "".join(f"-{name}-{Path(value).name}" for name, value in sorted((fixed or {}).items()))
+    under += f"-{Path(conditions).stem}" if conditions is not None else ""
     under += f"-w{guidance:g}" if guidance is not None else ""
     name = f"samples-{recipe.table('sampler').use}-{options.steps or 'default'}{under}"
     target = Path(out) if out else folder.path / name

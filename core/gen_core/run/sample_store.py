@@ -42,7 +42,7 @@ def write_chunk(path: Path, drawn: Drawn) -> None:
     shape = drawn.x.shape[2:]
     for name in sorted({name for u in drawn.under for name in u.masks}):  # a sample without the mask has an empty one
         masks = [np.broadcast_to(u.masks.get(name, np.zeros((1, 1, 1), bool)), shape) for u in drawn.under]
-        tensors[f"mask.{name}"] = torch.from_numpy(np.stack(masks).astype(np.uint8))
+        tensors[f"mask.{name}"] = torch.from_numpy(np.stack(masks).astype(np.uint8)).contiguous()
     words = {"under": json.dumps([u.told for u in drawn.under])}
     with atomic.replacing(path) as beside:
         save_file(tensors, beside, words)
