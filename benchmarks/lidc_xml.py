@@ -47,7 +47,7 @@ def main() -> None:
         if "GEN_BENCHMARK_SIDE" not in os.environ and (read(), grouped()) != (13 * FILES, 4 * FILES):
             raise DataError(f"{ORIGINAL}: expected 13 outlines and 4 nodules in each variation")
         sides = {
-            "ElementTree alone": lambda: [ElementTree.parse(path) for path in paths],
+            "ElementTree alone": lambda: sum(len(ElementTree.parse(path).getroot()) for path in paths),
             "ours, readings": read,
             "ours, nodules": grouped,
         }
