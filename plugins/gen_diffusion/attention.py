@@ -2,7 +2,8 @@
 
 Shape legend: x (B, D, H, W, C) tokens; h heads, d channels a head.
 Sources: Vaswani et al. 2017 (softmax attention), Shen et al. 2021 (efficient, linear attention), Su et al. 2021
-(rotary positions), Raffel et al. 2020 (bucketed relative bias), Ho et al. 2022 (their place in a video U-Net).
+(rotary positions), Raffel et al. 2020 (bucketed relative bias), Ho et al. 2022 (their place in a video U-Net),
+Rombach et al. 2022, section 3.3 (cross-attention to conditions).
 """
 
 from __future__ import annotations
@@ -161,3 +162,25 @@ class DepthAttention(Attention):
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(x.dtype)[None])
             y = y.unflatten(0, (B, H * W)).permute(0, 3, 1, 2, 4)
         return x + self.out(y.to(x.dtype).reshape(B, D, H, W, -1))
+
+
+class CrossAttention(nn.Module):
+    """x + out(attention of all positions to a sample's condition tokens); `out` starts at zero."""
+
+    def __init__(self, dim: int, context_dim: int, heads: int, head_dim: int):
+        super().__init__()
+        self.heads = heads
+        self.norm = ChannelNorm(dim)
+        self.q = nn.Linear(dim, heads * head_dim, bias=False)
+        self.kv = nn.Linear(context_dim, 2 * heads * head_dim, bias=False)
+        self.out = nn.Linear(heads * head_dim, dim)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
+        """tokens: (B, n, context_dim)."""
+        B, n, _ = tokens.shape
+        q = self.q(self.norm(x)).view(B, -1, self.heads, self.q.out_features // self.heads).transpose(1, 2)
+        k, v = self.kv(tokens.to(x.dtype)).view(B, n, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        y = softmax_attention(q, k, v)
+        return x + self.out(y.transpose(1, 2).reshape(*x.shape[:-1], -1))

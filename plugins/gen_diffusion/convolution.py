@@ -17,12 +17,15 @@ from torch import Tensor, nn
 class Convolution(nn.Module):
     """k x k over (H, W) for h (N, C, H, W), padded to keep the size; a 1 x k x k kernel of a volume."""
 
-    def __init__(self, dim_in: int, dim_out: int, size: int):
+    def __init__(self, dim_in: int, dim_out: int, size: int, zero: bool = False):
         super().__init__()
         self.padding = size // 2
         bound = 1.0 / math.sqrt(dim_in * size * size)  # the usual uniform initialization (He et al. 2015, a = sqrt 5)
         self.weight = nn.Parameter(torch.empty(dim_out, size, size, dim_in).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(dim_out).uniform_(-bound, bound))
+        if zero:
+            nn.init.zeros_(self.weight)
+            nn.init.zeros_(self.bias)
 
     @property
     def dim_out(self) -> int:

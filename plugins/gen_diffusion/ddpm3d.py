@@ -1,132 +1,49 @@
-"""The prior `ddpm3d`: a discrete-time DDPM over latents (Ho et al. 2020), predicting eps, z_0 or v.
+"""The prior `ddpm3d`: a discrete-time DDPM over latents with the video-style 3-D U-Net.
 
-Shape legend: z (B, c, D, H, W) latents in prior space; t (B,) in (0, 1], step k = T t.
+Source: Ho et al. 2020 (DDPM), Ho et al. 2022 (the network); the algebra is `gen_core.ddpm.discrete_ddpm`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import torch
 from torch import Tensor
 
-from gen_core.batch import Batch
-from gen_core.denoising import per_sample
+from gen_core.condition import VECTORS, Conditions
+from gen_core.ddpm.discrete_ddpm import DiscreteDdpm
 from gen_core.errors import RecipeError
-from gen_core.prior import DiffusionPrior, PriorContext
-from gen_core.trainable import GroupLoss, Step
-from gen_diffusion.beta_schedule import betas
+from gen_core.prior import PriorContext
+from gen_diffusion.condition_embedding import ConditionEmbedding, grid_channels
 from gen_diffusion.ddpm3d_options import Ddpm3d
-from gen_diffusion.discrete_path import DiscretePath
 from gen_diffusion.unet3d import Unet3d
 
-SMALLEST = 1e-8  # alpha and sigma in a divisor: a path that ends in pure noise or pure data stays finite
 
-
-class DdpmPrior(DiffusionPrior):
-    """The U-Net, the path, and the algebra between eps, z_0 and v."""
+class DdpmPrior(DiscreteDdpm):
+    """The U-Net, and the embedding of conditions where there are some."""
 
     def __init__(self, options: Ddpm3d, context: PriorContext):
-        super().__init__()
-        if context.conditions:
-            raise RecipeError(
-                f"[prior] ddpm3d takes no conditions, [condition] declares: {', '.join(context.conditions)}"
-            )
-        o = options
-        self.options, self.shape = o, tuple(context.shape)
-        self.path = DiscretePath(
-            betas(o.schedule, o.steps, s=o.s, clip=o.clip, beta_start=o.beta_start, beta_end=o.beta_end)
-        )
-        self.network = Unet3d(self.shape, o)
+        super().__init__(options, context)
+        o, specs = options, self.specs
+        vectors = any(spec.kind in VECTORS for spec in specs.values())
+        tokens = vectors and o.embed == "cross-attention"
+        if tokens and o.attention == "none":
+            raise RecipeError('[prior] embed = "cross-attention" needs attention = "levels" or "middle"')
+        self.network = Unet3d(self.shape, o, grid_channels(specs), o.context_dim if tokens else 0)
+        width = o.context_dim if tokens else 4 * o.base
+        self.embedding = ConditionEmbedding(specs, width, tokens) if specs else None
 
     def checkpoint_activations(self, on: bool) -> None:
         self.network.checkpointing = on
 
-    def coefficients(self, t: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """alpha and sigma at t, float32, shaped to multiply z."""
-        ln_alpha = self.path.ln_alpha(t)
-        alpha, sigma = ln_alpha.exp(), (-torch.expm1(2.0 * ln_alpha)).sqrt()
-        return per_sample(alpha.float(), z), per_sample(sigma.float(), z)
-
-    def predict(self, z_t: Tensor, t: Tensor) -> Tensor:
+    def predict(self, z_t: Tensor, t: Tensor, cond: Conditions | None) -> Tensor:
         """What the network was trained for, float32."""
-        return self.network(z_t, self.path.position(t).float()).float()
-
-    def denoise(self, z_t: Tensor, t: Tensor, cond: dict[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """z_t, t -> (z_0, eps) with z_t = alpha z_0 + sigma eps; unclamped float32.
-
-        Raises: RecipeError for conditions this prior was not built with.
-        """
-        if cond:
-            raise RecipeError(f"[prior] was built without conditions, got: {', '.join(sorted(cond))}")
-        z_t = z_t.float()
-        out = self.predict(z_t, t)
-        alpha, sigma = self.coefficients(t, z_t)
-        if self.options.predict == "eps":
-            return (z_t - sigma * out) / alpha.clamp_min(SMALLEST), out
-        if self.options.predict == "x0":
-            return out, (z_t - alpha * out) / sigma.clamp_min(SMALLEST)
-        return alpha * z_t - sigma * out, sigma * z_t + alpha * out
-
-    def target(self, z_0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """eps, z_0 or v = alpha eps - sigma z_0 (Salimans & Ho 2022, section 2.4)."""
-        if self.options.predict == "eps":
-            return eps
-        return z_0 if self.options.predict == "x0" else alpha * eps - sigma * z_0
-
-    def weight(self, t: Tensor) -> Tensor | None:
-        """Min-SNR-gamma weight of each sample, (B,) float32, or None when off.
-
-        min(SNR, gamma) for the error of z_0; divided by SNR for eps and by SNR + 1 for v, whose errors are
-        that much larger (Hang et al. 2023, section 3.4). With "l1" the same weights are used, a departure.
-        """
-        gamma = self.options.min_snr_gamma
-        if gamma == 0:
-            return None
-        snr = self.path.log_snr(t.double()).exp()
-        divisor = {"x0": 1.0, "eps": snr, "v": snr + 1.0}[self.options.predict]
-        return (snr.clamp(max=gamma) / divisor).float()
-
-    def errors(self, z_0: Tensor, t: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
-        """(B,) unweighted mean error of the prediction, and of z_0 squared (detached where it is the same)."""
-        alpha, sigma = self.coefficients(t, z_0)
-        z_t = alpha * z_0 + sigma * eps
-        out = self.predict(z_t, t)
-        difference = out - self.target(z_0, eps, alpha, sigma)
-        error = difference.abs() if self.options.loss == "l1" else difference.square()
-        return error.flatten(1).mean(1), difference.detach().square().flatten(1).mean(1)
-
-    def draw(self, z_0: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """t uniform over the T steps and eps standard normal, on z_0's device."""
-        T, at = self.path.steps, generator.device
-        k = torch.randint(1, T + 1, (z_0.shape[0],), generator=generator, device=at)
-        eps = torch.randn(z_0.shape, generator=generator, device=at)
-        return (k.double() / T).to(z_0.device), eps.to(z_0.device)
-
-    def training_step(self, batch: Batch, step: Step) -> Iterator[GroupLoss]:
-        """The simple loss (Ho et al. 2020, eq. 14), weighted where asked."""
-        z_0 = batch.x.float()
-        t, eps = self.draw(z_0, step.generator)
-        error, square = self.errors(z_0, t, eps)
-        weight = self.weight(t)
-        loss = (error if weight is None else weight * error).mean()
-        yield GroupLoss("main", {"loss": loss}, {"mse": square.mean()})
-
-    @torch.no_grad()
-    def validation_step(self, batch: Batch, step: Step) -> dict[str, Tensor]:
-        """The unweighted loss at evenly spread times with one fixed noise: comparable from call to call."""
-        z_0 = batch.x.float()
-        B, T = z_0.shape[0], self.path.steps
-        generator = torch.Generator().manual_seed(0)
-        eps = torch.randn(z_0.shape, generator=generator).to(z_0.device)
-        k = torch.linspace(1, T, B, dtype=torch.float64).round()[torch.randperm(B, generator=generator)]
-        error, square = self.errors(z_0, (k / T).to(z_0.device), eps)
-        return {"loss": error.mean(), "mse": square.mean()}
+        k = self.path.position(t).float()
+        if self.embedding is None:
+            return self.network(z_t, k).float()
+        return self.network(z_t, k, self.embedding(cond)).float()
 
 
 def build(options: Ddpm3d, context: PriorContext) -> DdpmPrior:
     """The prior of `options` for latents of `context.shape`; works on the meta device.
 
-    Raises: RecipeError for conditions, or a schedule that cannot be.
+    Raises: RecipeError for a schedule that cannot be, or cross-attention in a network without attention.
     """
     return DdpmPrior(options, context)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from attrs import Attribute, field, frozen, validators
 
@@ -25,6 +25,11 @@ def _even(instance: object, attribute: Attribute, value: int) -> None:
 def _multipliers(instance: object, attribute: Attribute, value: tuple[int, ...]) -> None:
     if not value or any(m < 1 for m in value):
         raise ValueError(f"'{attribute.name}' must hold at least one integer >= 1, got {list(value)}")
+
+
+def share(default: float) -> Any:
+    """An attrs field in 0..1."""
+    return field(default=default, validator=[validators.ge(0.0), validators.le(1.0)])
 
 
 @frozen
@@ -52,5 +57,11 @@ class Ddpm3d:
     predict: Literal["eps", "x0", "v"] = "eps"
     loss: Literal["l1", "l2"] = "l1"
     min_snr_gamma: float = field(default=0.0, validator=validators.ge(0.0))  # 0 = off; Hang et al. 2023 use 5
+
+    # Classes and scalars: "added" to the embedding of time, or tokens for cross-attention where there is attention.
+    # Masks and volumes are concatenated to z_t.
+    embed: Literal["added", "cross-attention"] = "added"
+    context_dim: int = positive(256)  # width of a condition's token; cross-attention only
+    drop_condition: float = share(0.1)  # of the training samples told nothing: what guidance needs
 
     fit: FitOptions = PUBLISHED_FIT

@@ -1,4 +1,4 @@
-"""What this plugin offers: the video-style 3-D U-Net DDPM and the samplers of any diffusion prior."""
+"""What this plugin offers: two U-Nets as discrete-time DDPMs, and the samplers of any diffusion prior."""
 
 from gen_core.hooks import hookimpl
 
@@ -11,6 +11,13 @@ def register_priors(register):
         build="gen_diffusion.ddpm3d:build",
         version=1,
         summary="3-D U-Net with space and depth attention, discrete-time DDPM (eps, x0 or v).",
+    )
+    register(
+        "diffusion-unet",
+        options="gen_diffusion.diffusion_unet_options:DiffusionUnet",
+        build="gen_diffusion.diffusion_unet:build",
+        version=1,
+        summary="U-Net of latent diffusion, 2-D or 3-D, attention by level, discrete-time DDPM (eps, x0 or v).",
     )
 
 

@@ -17,11 +17,13 @@ from torch.utils.checkpoint import checkpoint
 
 from gen_core.engine.precision import float32_island
 from gen_diffusion.attention import (
+    CrossAttention,
     DepthAttention,
     RelativeBias,
     SpatialAttention,
     SpatialLinearAttention,
 )
+from gen_diffusion.condition_embedding import Told
 from gen_diffusion.convolution import Convolution, Down, Pointwise, Up
 from gen_diffusion.ddpm3d_options import NORM_GROUPS, Ddpm3d
 from gen_diffusion.modulated_norm import modulated_norm_silu
@@ -94,9 +96,9 @@ class ResidualBlock(nn.Module):
 
 
 class Level(nn.Module):
-    """Two residual blocks, then linear attention over space and attention over depth."""
+    """Two residual blocks, then linear attention over space and attention over depth, and one to conditions."""
 
-    def __init__(self, dim_in: int, dim_out: int, o: Ddpm3d, full: bool = False):
+    def __init__(self, dim_in: int, dim_out: int, o: Ddpm3d, full: bool = False, context_dim: int = 0):
         super().__init__()
         self.block1 = ResidualBlock(dim_in, dim_out, o.dropout)
         self.block2 = ResidualBlock(dim_out, dim_out, o.dropout)
@@ -104,6 +106,7 @@ class Level(nn.Module):
         space = SpatialAttention if full else SpatialLinearAttention
         self.space = space(dim_out, o.heads, o.head_dim) if on else None
         self.depth = DepthAttention(dim_out, o.heads, o.head_dim) if on else None
+        self.cross = CrossAttention(dim_out, context_dim, o.heads, o.head_dim) if on and context_dim else None
         self.full = full
 
     @property
@@ -111,25 +114,32 @@ class Level(nn.Module):
         """What the blocks take of the time projection."""
         return [2 * self.block1.conv1.dim_out, 2 * self.block2.conv1.dim_out]
 
-    def attend(self, h: Tensor, batch: int, bias: Tensor | None) -> Tensor:
-        """Both attentions on the channels-last view of h."""
+    def attend(self, h: Tensor, batch: int, bias: Tensor | None, tokens: Tensor | None) -> Tensor:
+        """The attentions on the channels-last view of h."""
         if self.space is None:
             return h
         x = h.unflatten(0, (batch, -1)).permute(0, 1, 3, 4, 2)
         x = self.depth(self.space(x), bias)
+        if self.cross is not None:
+            x = self.cross(x, tokens)
         return x.permute(0, 1, 4, 2, 3).flatten(0, 1)
 
-    def forward(self, h: Tensor, batch: int, time1: Tensor, time2: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(
+        self, h: Tensor, batch: int, time1: Tensor, time2: Tensor, bias: Tensor | None, tokens: Tensor | None = None
+    ) -> Tensor:
         h = self.block1(h, batch, time1)
         if self.full:  # in the middle the attentions lie between the blocks
-            return self.block2(self.attend(h, batch, bias), batch, time2)
-        return self.attend(self.block2(h, batch, time2), batch, bias)
+            return self.block2(self.attend(h, batch, bias, tokens), batch, time2)
+        return self.attend(self.block2(h, batch, time2), batch, bias, tokens)
 
 
 class Unet3d(nn.Module):
-    """z_t and the step k to a tensor like z_t (eps, z_0 or v: that is the prior's business)."""
+    """z_t and the step k to a tensor like z_t (eps, z_0 or v: that is the prior's business).
 
-    def __init__(self, shape: tuple[int, int, int, int], options: Ddpm3d):
+    grid_channels: of masks and volumes beside z_t. context_dim: width of condition tokens, 0 for none.
+    """
+
+    def __init__(self, shape: tuple[int, int, int, int], options: Ddpm3d, grid_channels: int = 0, context_dim: int = 0):
         super().__init__()
         o, (channels, depth, height, width) = options, shape
         self.base, self.checkpointing = o.base, False
@@ -146,21 +156,29 @@ class Unet3d(nn.Module):
         self.bias = RelativeBias(o.heads) if o.attention != "none" and depth > 1 else None
         self.first_depth = DepthAttention(o.base, o.heads, o.head_dim) if levels else None
         self.time = nn.Sequential(nn.Linear(o.base, 4 * o.base), nn.GELU(), nn.Linear(4 * o.base, 4 * o.base))
-        self.down = nn.ModuleList(Level(a, b, o) for a, b in pairs)
+        self.down = nn.ModuleList(Level(a, b, o, context_dim=context_dim) for a, b in pairs)
         self.shrink = nn.ModuleList(Down(b) for _, b in pairs[:-1])
-        self.middle = Level(dims[-1], dims[-1], o, full=True)
-        self.up = nn.ModuleList(Level(2 * b, a, o) for a, b in reversed(pairs))
+        self.middle = Level(dims[-1], dims[-1], o, full=True, context_dim=context_dim)
+        self.up = nn.ModuleList(Level(2 * b, a, o, context_dim=context_dim) for a, b in reversed(pairs))
         self.grow = nn.ModuleList(Up(a) for a, _ in reversed(pairs[1:]))
         self.last = ResidualBlock(2 * o.base, o.base, o.dropout)
         self.final = Pointwise(o.base, channels)
         self.time_dims = [d for level in (*self.down, self.middle, *self.up) for d in level.time_dims]
         self.time_projection = nn.Linear(4 * o.base, sum(self.time_dims))  # of all blocks, in one product
+        # The first convolution of (z_t, conditions) is the sum of two; this one starts at zero.
+        self.first_grid = Convolution(grid_channels, o.base, 7, zero=True) if grid_channels else None
 
-    def times(self, k: Tensor) -> list[Tensor]:
-        """Scale and shift of every block, (B, 2 C) each, in float32 whatever the autocast."""
+    def times(self, k: Tensor, vector: Tensor | None = None) -> list[Tensor]:
+        """Scale and shift of every block, (B, 2 C) each, in float32 whatever the autocast.
+
+        vector: (B, 4 base) what conditions add to the embedding of time.
+        """
         with float32_island(k.device):
             features = time_features(k, self.base).to(self.time[0].weight.dtype)
-            return list(self.time_projection(F.silu(self.time(features))).split(self.time_dims, -1))
+            embedded = self.time(features)
+            if vector is not None:
+                embedded = embedded + vector
+            return list(self.time_projection(F.silu(embedded)).split(self.time_dims, -1))
 
     def run(self, level: Level, *args: object) -> Tensor:
         """A level, its activations recomputed in the backward pass where asked."""
@@ -168,13 +186,17 @@ class Unet3d(nn.Module):
             return checkpoint(level, *args, use_reentrant=False)
         return level(*args)
 
-    def forward(self, z: Tensor, k: Tensor) -> Tensor:
+    def forward(self, z: Tensor, k: Tensor, told: Told | None = None) -> Tensor:
         """z (B, c, D, H, W), k (B,) steps in 1..T (fractions allowed) -> (B, c, D, H, W) in z's dtype."""
+        told = told or Told()
         B, _, D, _, _ = z.shape
-        h = z.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        time = iter(self.times(k))
+        planes = lambda x: x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        h, tokens = planes(z), told.tokens
+        time = iter(self.times(k, told.vector))
         bias = self.bias(D) if self.bias is not None and D > 1 else None
         h = self.first(h)
+        if self.first_grid is not None:
+            h = h + self.first_grid(planes(told.grid))
         if self.position is not None:
             h = h + self.position.to(h.dtype)
         if self.first_depth is not None:
@@ -182,14 +204,14 @@ class Unet3d(nn.Module):
             h = self.first_depth(x, bias).permute(0, 1, 4, 2, 3).flatten(0, 1)
         root, skips = h, []
         for i, level in enumerate(self.down):
-            h = self.run(level, h, B, next(time), next(time), bias)
+            h = self.run(level, h, B, next(time), next(time), bias, tokens)
             skips.append(h)
             if i < len(self.shrink):
                 h = self.shrink[i](h)
-        h = self.run(self.middle, h, B, next(time), next(time), bias)
+        h = self.run(self.middle, h, B, next(time), next(time), bias, tokens)
         for i, level in enumerate(self.up):
             h = torch.cat((h, skips.pop()), 1)
-            h = self.run(level, h, B, next(time), next(time), bias)
+            h = self.run(level, h, B, next(time), next(time), bias, tokens)
             if i < len(self.grow):
                 h = self.grow[i](h, skips[-1].shape[-2:])
         h = self.last(torch.cat((h, root), 1), B, None)

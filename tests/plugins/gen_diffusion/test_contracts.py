@@ -5,14 +5,14 @@ import torch
 from attrs import evolve
 
 from gen_core.batch import Batch
+from gen_core.ddpm.beta_schedule import betas
+from gen_core.ddpm.discrete_path import DiscretePath
 from gen_core.prior import PriorContext
 from gen_core.testing.diffusion import check_path, check_sampler
 from gen_core.testing.trainables import check_prior, check_trainable
 from gen_diffusion import ddim, ddpm, dpm_plus_plus
-from gen_diffusion.beta_schedule import betas
 from gen_diffusion.ddpm3d import build
 from gen_diffusion.ddpm3d_options import Ddpm3d
-from gen_diffusion.discrete_path import DiscretePath
 from gen_diffusion.sampler_options import Ddim, Ddpm, DpmPlusPlus2M
 
 SHAPE = (3, 2, 5, 6)

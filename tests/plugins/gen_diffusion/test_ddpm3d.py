@@ -7,6 +7,7 @@ import torch
 from attrs import evolve
 
 from gen_core.batch import Batch
+from gen_core.condition import Conditions, ConditionSpec
 from gen_core.errors import RecipeError
 from gen_core.prior import PriorContext
 from gen_core.trainable import Step
@@ -120,11 +121,68 @@ def test_training_lowers_the_loss():
 
 def test_conditions_are_refused_when_there_are_none():
     prior, z, t = tiny(), torch.randn(2, *SHAPE), torch.ones(2)
-    prior.denoise(z, t, {})
+    prior.denoise(z, t, Conditions())
     with pytest.raises(RecipeError, match="built without conditions, got: sex"):
-        prior.denoise(z, t, {"sex": torch.zeros(2)})
-    with pytest.raises(RecipeError, match=r"takes no conditions, \[condition\] declares: age"):
-        build(TINY, PriorContext(shape=SHAPE, conditions={"age": object()}))
+        prior.denoise(z, t, Conditions({"sex": torch.zeros(2)}, {"sex": torch.ones(2, dtype=torch.bool)}))
+
+
+def test_without_conditions_weights_keep_their_names_and_values():
+    prior = tiny()
+    assert not any("embedding" in name or "grid" in name or "cross" in name for name in prior.state_dict())
+    told = tiny_told()
+    ours = prior.state_dict()
+    shared = {name: value for name, value in told.state_dict().items() if name in ours}
+    assert shared.keys() == ours.keys() and all(torch.equal(value, ours[name]) for name, value in shared.items())
+
+
+SPECS = {  # two tokens: attention to a single one has nothing to choose
+    "site": ConditionSpec("class", ("left", "right")),
+    "age": ConditionSpec("scalar", low=20.0, high=90.0),
+    "lesion": ConditionSpec("mask", channels=2),
+}
+
+
+def tiny_told(specs=SPECS, **kw):
+    torch.manual_seed(0)
+    return build(evolve(TINY, **kw), PriorContext(shape=SHAPE, conditions=specs))
+
+
+def facts(n):
+    values = {"site": torch.arange(n) % 2, "age": torch.linspace(-1, 1, n), "lesion": torch.rand(n, 2, *SHAPE[1:])}
+    return Conditions(values, {name: torch.ones(n, dtype=torch.bool) for name in values})
+
+
+@pytest.mark.parametrize("embed", ["added", "cross-attention"])
+def test_a_conditional_network_starts_as_the_unconditional_one(embed):
+    prior, told = tiny(), tiny_told(embed=embed)
+    told.load_state_dict(prior.state_dict(), strict=False)
+    z, t = torch.randn(3, *SHAPE), torch.tensor([0.2, 0.6, 0.9])
+    for got, want in zip(told.denoise(z, t, facts(3)), prior.denoise(z, t)):
+        torch.testing.assert_close(got, want, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("embed", ["added", "cross-attention"])
+@pytest.mark.parametrize("attention", ["levels", "middle"])
+def test_every_new_weight_is_trained_after_two_steps(embed, attention):
+    told = tiny_told(embed=embed, attention=attention, drop_condition=0.3)
+    adam, cond, z = torch.optim.Adam(told.parameters(), lr=1e-2), facts(8), torch.randn(8, *SHAPE)
+    new = {n: p for n, p in told.named_parameters() if "embedding." in n or "cross" in n or "grid" in n}
+    before = {n: p.detach().clone() for n, p in new.items()}
+    for i in range(2):
+        (part,) = told.training_step(Batch(z, condition=cond.values, present=cond.present), step(i))
+        adam.zero_grad(), part.losses["loss"].backward(), adam.step()
+    assert len(before) >= 3
+    same = [n for n, p in new.items() if torch.equal(p, before[n])]
+    assert same == []
+    a, b = told.denoise(z, torch.full((8,), 0.5), cond)[1], told.denoise(z, torch.full((8,), 0.5))[1]
+    assert (a - b).abs().max() > 1e-4
+
+
+def test_cross_attention_needs_attention():
+    with pytest.raises(RecipeError, match=r'embed = "cross-attention" needs attention'):
+        tiny_told(embed="cross-attention", attention="none")
+    only_mask = tiny_told({"lesion": SPECS["lesion"]}, embed="cross-attention", attention="none")
+    assert only_mask.network.first_grid is not None  # masks need none
 
 
 def test_half_precision_input_and_autocast_give_float32():

@@ -4,12 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gen_diffusion.modulated_norm import modulated_norm_silu
+from gen_diffusion.modulated_norm import modulated_norm, modulated_norm_silu
 
 
-def plain(x, gain, shift, groups):
-    y = F.group_norm(x.transpose(1, 2), groups, eps=1e-5).transpose(1, 2)
-    return F.silu(y * gain[:, None] + shift[:, None])
+def plain(x, gain, shift, groups, eps=1e-5, silu=True):
+    y = F.group_norm(x.transpose(1, 2), groups, eps=eps).transpose(1, 2)
+    y = y * gain[:, None] + shift[:, None]
+    return F.silu(y) if silu else y
 
 
 @pytest.fixture
@@ -18,11 +19,14 @@ def tensors():
     return 3 * torch.randn(3, 10, 24) + 2, torch.randn(3, 24), torch.randn(3, 24), torch.randn(3, 10, 24)
 
 
-def test_values_and_all_gradients_equal_the_plain_formulation(tensors):
+@pytest.mark.parametrize("silu", [True, False])
+@pytest.mark.parametrize("eps", [1e-5, 0.3])
+def test_values_and_all_gradients_equal_the_plain_formulation(tensors, silu, eps):
     *inputs, weight = tensors
+    norm = modulated_norm_silu if silu else modulated_norm
     ours = [a.clone().requires_grad_() for a in inputs]
     truth = [a.double().requires_grad_() for a in inputs]
-    y, want = modulated_norm_silu(*ours, 8), plain(*truth, 8)
+    y, want = norm(*ours, 8, eps), plain(*truth, 8, eps, silu)
     torch.testing.assert_close(y.double(), want, rtol=1e-5, atol=1e-6)
     (y * weight).sum().backward()
     (want * weight.double()).sum().backward()

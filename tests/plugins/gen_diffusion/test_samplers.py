@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from gen_diffusion.beta_schedule import betas
+from gen_core.ddpm.beta_schedule import betas
+from gen_core.ddpm.discrete_path import DiscretePath
 from gen_diffusion.ddim import build as build_ddim
 from gen_diffusion.ddpm import build as build_ddpm
-from gen_diffusion.discrete_path import DiscretePath
 from gen_diffusion.dpm_plus_plus import build as build_dpm
 from gen_diffusion.sampler_options import Ddim, Ddpm, DpmPlusPlus2M
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from gen_core.ddpm.beta_schedule import betas
 from gen_core.errors import RecipeError
-from gen_diffusion.beta_schedule import betas
 
 
 def test_the_cosine_schedule_is_the_formula_until_it_is_clipped():

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from gen_core.ddpm.beta_schedule import betas
+from gen_core.ddpm.discrete_path import DiscretePath
 from gen_core.errors import RecipeError
-from gen_diffusion.beta_schedule import betas
-from gen_diffusion.discrete_path import DiscretePath
 
 
 @pytest.fixture(params=["cosine", "linear"])
