@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from gen_radiology.lung_anatomy import LEFT, RIGHT, Chest, lung_sdf, to_canonical
-from gen_radiology.phantom_grid import Grid, Volume, soft
+from gen_radiology.phantom_blob import Blob
+from gen_radiology.phantom_grid import Grid, Volume
 from gen_radiology.phantom_tubes import Tubes, cover
 
 KINDS = ("solid", "part-solid", "ground-glass")
@@ -28,34 +29,21 @@ class Nodule:
     """One nodule; mm in (z, y, x) of the patient."""
 
     kind: str
-    diameter: float
-    centre: NDArray[np.float64]
+    body: Blob
     pleural: bool
-    spiculated: bool
-    lobes: NDArray[np.float64]  # (n, 3) unit vectors
-    heights: NDArray[np.float64]  # (n,) of lobes, as a share of the radius
-    spikes: NDArray[np.float64]  # (m, 3) unit vectors times length, in radii; none when not spiculated
+    spikes: NDArray[np.float64]  # (m, 3) directions times length in radii; none when not spiculated
     core: float  # diameter of the solid part as a share of the whole: 1 solid, 0 ground glass
     solid_hu: float
     glass_hu: float
 
-    def radius(self, z: Volume, y: Volume, x: Volume) -> Volume:
-        """Distance of the surface from the centre in the direction (z, y, x), mm."""
-        d = np.sqrt(z**2 + y**2 + x**2) + 1e-6
-        return (self._bumps(z / d, y / d, x / d) * np.float32(self._size())).astype(np.float32)
+    @property
+    def diameter(self) -> float:
+        """mm, of the ball of the same volume."""
+        return self.body.diameter
 
-    def _bumps(self, z: Volume, y: Volume, x: Volume) -> Volume:
-        out = np.float32(1.0)
-        for (lz, ly, lx), h in zip(np.float32(self.lobes), np.float32(self.heights)):
-            out = out + h * np.exp(np.float32(3.0) * (lz * z + ly * y + lx * x - 1))
-        return out
-
-    def _size(self) -> float:
-        """Radius without bumps that gives the volume of a ball: mean over directions of r^3 (Fibonacci sphere)."""
-        k = np.arange(400) + 0.5
-        z, phi = 1 - 2 * k / 400, np.pi * (1 + 5**0.5) * k
-        s = np.sqrt(1 - z**2)
-        return self.diameter / 2 / float(np.mean(self._bumps(z, s * np.sin(phi), s * np.cos(phi)) ** 3)) ** (1 / 3)
+    @property
+    def centre(self) -> NDArray[np.float64]:
+        return self.body.centre
 
 
 def draw_diameter(rng: np.random.Generator, low: float, high: float) -> float:
@@ -75,19 +63,14 @@ def draw_nodule(
     found = _find_place(rng, chest, grid, diameter / 2, pleural)
     if found is None:
         return None
-    lobes = rng.normal(size=(int(rng.integers(4, 9)), 3))
     spiculated = kind != "ground-glass" and bool(rng.random() < 0.35)
     spikes = rng.normal(size=(int(rng.integers(9, 18)) if spiculated else 0, 3))
     spikes /= np.linalg.norm(spikes, axis=1, keepdims=True)
     core = {"solid": 1.0, "part-solid": float(rng.uniform(0.45, 0.65)), "ground-glass": 0.0}[kind]
     return Nodule(
         kind=kind,
-        diameter=diameter,
-        centre=found,
+        body=Blob.draw(rng, found, diameter),
         pleural=pleural,
-        spiculated=spiculated,
-        lobes=lobes / np.linalg.norm(lobes, axis=1, keepdims=True),
-        heights=rng.uniform(0.08, 0.40, len(lobes)),
         spikes=spikes * rng.uniform(1.4, 2.1, (len(spikes), 1)),
         core=core,
         solid_hu=float(rng.uniform(*_SOLID_HU)),
@@ -115,22 +98,12 @@ def _find_place(
 
 def nodule_cover(nodule: Nodule, grid: Grid) -> tuple[tuple[slice, slice, slice], Volume, Volume, Volume]:
     """(box, whole, core, spikes): shares of each voxel of the box in the body, its solid part and its spikes."""
-    box = grid.box(nodule.centre, 1.3 * nodule.diameter + 1.5 * max(grid.spacing))
-    part = cut_grid(grid, box)
-    z, y, x = (a - np.float32(c) for a, c in zip(part.axes, nodule.centre))
-    d = np.sqrt(z**2 + y**2 + x**2)
-    surface = nodule.radius(z, y, x)
-    whole = soft(d - surface, grid.width)
-    core = soft(d - nodule.core * surface, grid.width) if nodule.core > 0 else np.zeros_like(whole)
+    box = grid.box(nodule.centre, 1.1 * nodule.diameter + 1.5 * max(grid.spacing))
+    part = grid.part(box)
+    whole = nodule.body.cover(part)
+    core = nodule.body.cover(part, nodule.core) if nodule.core > 0 else np.zeros_like(whole)
     r = nodule.diameter / 2
     n = len(nodule.spikes)
     root = np.broadcast_to(nodule.centre, (n, 3))
     spikes = Tubes(root, root + nodule.spikes * r, np.full(n, 0.22 * r), np.full(n, 0.05 * r))
     return box, whole, core, cover(part, spikes)
-
-
-def cut_grid(grid: Grid, box: tuple[slice, slice, slice]) -> Grid:
-    """The grid of a box of voxels."""
-    size = tuple(s.stop - s.start for s in box)
-    origin = tuple(o + s.start * d for o, s, d in zip(grid.origin, box, grid.spacing))
-    return Grid(size, grid.spacing, origin)

@@ -62,6 +62,11 @@ class Grid:
             cut.append(slice(min(max(lo, 0), n), min(max(hi, 0), n)))
         return tuple(cut)
 
+    def part(self, box: tuple[slice, slice, slice]) -> Grid:
+        """The grid of a box of voxels."""
+        size = tuple(s.stop - s.start for s in box)
+        return Grid(size, self.spacing, tuple(o + s.start * d for o, s, d in zip(self.origin, box, self.spacing)))
+
 
 def soft(sdf: Volume, width: float) -> Volume:
     """Share of a voxel inside a surface: sdf is the signed distance of its centre in mm, negative inside."""
