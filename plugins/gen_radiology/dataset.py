@@ -1,0 +1,488 @@
+"""The data sets `dicom`, `nifti` and `lidc`: volumes (1, D, H, W) in [-1, 1] with masks and conditions.
+
+On the way: axes turned to the patient's, resampled to a spacing, cropped and padded (or blocks cut at random, or slices
+taken), a cache of physical values, and at the very end the scale. Voxels without data are NaN in the cache, False in
+the mask `valid`, and have the pad value in x.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+
+from gen_core.dataset import Dataset, DatasetContext
+from gen_core.errors import DataError, RecipeError
+from gen_core.splits import NAMES, Box, box_positions, split_boxes, split_subjects
+from gen_core.volume import Scale, VolumeSpec
+from gen_core.volume_cache import Cache, key_of
+from gen_radiology import hu, resample
+from gen_radiology.condition_table import ConditionTable, read_table
+from gen_radiology.dataset_options import Dicom, Lidc, Nifti, Volumes
+from gen_radiology.find_sources import find_sources
+from gen_radiology.preprocess import Block, Prepared, prepared
+from gen_radiology.sources import Found, Source, files_hash
+from gen_radiology.volume_split import Item, VolumeSplit, within
+
+VERSION = 1  # of readers and preprocessing: part of every cache key
+LARGE = 1 << 30  # bytes of files from which on the fingerprint takes names, sizes and times
+Size = tuple[int, int, int]
+
+
+def build(options: Volumes, context: DatasetContext) -> Dataset:
+    """The data set; nothing is read before it is asked for."""
+    return RadiologyDataset(options, context)
+
+
+class RadiologyDataset(Dataset):
+    """Volumes of a folder. Errors about the data are raised when `spec`, `split` or `prepare` is used."""
+
+    def __init__(self, options: Volumes, context: DatasetContext):
+        self.options, self.context = options, context
+        size, crop = context.volume.size, options.crop
+        if context.volume.wavelengths_nm is not None:
+            raise RecipeError("volume.wavelengths_nm: CT and MR have no wavelengths")
+        if options.slices and size is not None and size[0] != 1:
+            raise RecipeError(f"volume.size has depth {size[0]}: dataset.slices makes volumes with D = 1")
+        if options.slices and crop.size is not None:
+            raise RecipeError("dataset.crop.size and dataset.slices exclude each other")
+        if crop.size is not None and (options.at != "centre" or options.fit != "crop"):
+            raise RecipeError("dataset.crop.size takes blocks anywhere: leave dataset.at and dataset.fit out")
+        if crop.at_mask and crop.at_mask not in options.masks:
+            raise RecipeError(f"dataset.crop.at_mask = '{crop.at_mask}' is none of dataset.masks")
+        if isinstance(options, Lidc) and options.unit == "nodule":
+            if size is None or options.slices or crop.size is not None or options.fit != "crop":
+                raise RecipeError(
+                    "dataset.unit = 'nodule' needs volume.size, and goes without dataset.slices, crop.size and fit"
+                )
+        if isinstance(options, Nifti):
+            unknown = set(options.masks) - set(options.mask_files) - set(options.labels)
+            if unknown:
+                raise RecipeError(
+                    f"dataset.masks: '{min(unknown)}' is in neither dataset.mask_files nor dataset.labels"
+                )
+        if (options.scalars or options.classes) and not options.table:
+            raise RecipeError("dataset.scalars and dataset.classes are columns of dataset.table, which is not set")
+        self.cache = Cache(Path(context.cache) / "radiology")
+        self._splits: dict[str, VolumeSplit] = {}
+        self._skipped: dict[str, str] = {}
+        self._usable: dict[str, bool] = {}
+        self._keys: dict[str, str] = {}
+        self._block = Block()
+
+    # what there is
+
+    @cached_property
+    def _found(self) -> Found:
+        return find_sources(self.options)
+
+    @property
+    def sources(self) -> list[Source]:
+        return self._found.sources
+
+    @cached_property
+    def table(self) -> ConditionTable | None:
+        """The table of conditions, if the recipe names one."""
+        o = self.options
+        if not o.table:
+            return None
+        return read_table(Path(o.root).expanduser() / Path(o.table).expanduser(), o.scalars, o.classes)
+
+    def usable(self, source: Source) -> bool:
+        """False for a source that cannot be read where dataset.unreadable = "skip"; its pixels are read to know."""
+        if self.options.unreadable == "refuse":
+            return True
+        if source.id not in self._usable:
+            try:
+                self.volume(source)
+                self.masks(source)
+                self._usable[source.id] = True
+            except DataError as error:
+                self._usable[source.id] = False
+                self._skipped[source.id] = str(error)
+        return self._usable[source.id]
+
+    def _grid(self, source: Source) -> tuple[Size, np.ndarray]:
+        """Shape and affine of a source after turning and resampling to dataset.spacing_mm, from headers."""
+        try:
+            shape, affine = source.grid()
+        except DataError as error:
+            raise self._hinted(error) from None
+        if self.options.orientation == "patient":
+            shape, affine = resample.oriented_affine(shape, affine)
+        if self.options.spacing_mm is not None and self.options.fit == "crop":
+            grid = resample.spacing_grid(shape, np.linalg.norm(affine[:3, :3], axis=0), self.options.spacing_mm)
+            shape, affine = grid.shape, affine @ grid.matrix
+        return shape, affine
+
+    def _grids(self) -> Iterator[tuple[Size, np.ndarray]]:
+        """The grid of every source whose headers can be read."""
+        for source in self.sources:
+            try:
+                yield self._grid(source)
+            except DataError:
+                if self.options.unreadable == "refuse":
+                    raise
+
+    @cached_property
+    def size(self) -> Size:
+        """(D, H, W) of every volume: the recipe's, or that of the first readable source."""
+        if self.context.volume.size is not None:
+            return self.context.volume.size
+        if self.options.crop.size is not None:
+            return self.options.crop.size
+        if getattr(self.options, "geometry", "") == "resample":
+            raise RecipeError("volume.size is not set: dataset.geometry = 'resample' does not know it from headers")
+        first = next(self._grids(), None)
+        if first is None:
+            raise DataError(f"dataset.root: none of the {len(self.sources)} volumes can be read")
+        return (1, *first[0][1:]) if self.options.slices else first[0]
+
+    def _target(self, shape: Size) -> Size | None:
+        """What a turned and resampled volume is cropped, padded or resized to before it is cached; None = as it is."""
+        if self.options.crop.size is not None:
+            return None
+        return (shape[0], *self.size[1:]) if self.options.slices else self.size
+
+    def shape(self, source: Source) -> Size:
+        """(z, y, x) of the cached volume."""
+        if isinstance(self.options, Dicom | Lidc) and self.options.geometry == "resample":
+            return self.volume(source)[0].shape  # an uneven stack gets its number of slices when it is read
+        shape, _ = self._grid(source)
+        return self._target(shape) or shape
+
+    @cached_property
+    def _spacing(self) -> tuple[float, float, float] | None:
+        """mm of the volumes' voxels; None where they differ from volume to volume by more than a hundredth."""
+        crop, spacings = self.options.crop.size, []
+        for shape, affine in self._grids():
+            spacing = np.linalg.norm(affine[:3, :3], axis=0)
+            if crop is not None:
+                spacing = spacing * np.array(crop) / np.array(self.size)
+            elif self.options.fit == "resize":
+                spacing = spacing * np.array(shape) / np.array(self._target(shape))
+            spacings.append(spacing)
+        if not spacings or not np.allclose(spacings, spacings[0], rtol=0.01):
+            return None
+        z, y, x = (round(float(s), 6) for s in spacings[0])
+        return (z, y, x)
+
+    @cached_property
+    def units(self) -> str:
+        modality = self.sources[0].modality
+        return "HU" if modality == "CT" else ""
+
+    @cached_property
+    def spec(self) -> VolumeSpec:  # type: ignore[override]
+        """Known from headers; its scale may read the training volumes when it is first asked for."""
+        scale = hu.LazyScale(lambda: self.scale) if self.scaling == "percentiles" else self.scale
+        return VolumeSpec(
+            size=self.size,
+            channels=("intensity",),
+            depth="slices",
+            units=self.units,
+            spacing_mm=self._spacing,
+            scale=scale,
+            masks=("valid", *self.options.masks),
+            classes=self._classes,
+        )
+
+    @cached_property
+    def _classes(self) -> dict[str, tuple[str, ...]]:
+        classes: dict[str, tuple[str, ...]] = {}
+        if isinstance(self.options, Lidc):
+            from gen_radiology.lidc_sources import NODULES
+
+            classes["nodule"] = NODULES
+        elif isinstance(self.options, Dicom) and "sex" in self.options.header:
+            from gen_radiology.dicom_sources import SEXES
+
+            classes["sex"] = SEXES
+        return classes | (self.table.classes if self.table else {})
+
+    def condition(self, source: Source, affine: np.ndarray, shape: Size) -> dict[str, Any]:
+        """What headers and readings say of a block, and the table of its volume; the table has the last word."""
+        said = source.condition(affine, shape)
+        if self.table is not None:
+            said |= self.table.of(source.id, source.subject) or self.table.unknown()
+        return said
+
+    # splits
+
+    @cached_property
+    def _by_region(self) -> bool:
+        """Whether one subject alone must serve training and validation."""
+        split, subjects = self.context.split, {s.subject for s in self.sources}
+        if split.val == 0 and split.test == 0 or len(subjects) > 1:
+            return False
+        if self.options.crop.size is None and not self.options.slices:
+            raise DataError(
+                f"dataset.root: all {len(self.sources)} volumes belong to one subject ('{min(subjects)}'): set "
+                f"dataset.crop.size to split it into regions, or dataset.subject to tell subjects apart"
+            )
+        return True
+
+    @cached_property
+    def _assigned(self) -> dict[str, list[Source]]:
+        """The sources of each split; in one-subject mode every split has all of them."""
+        if self._by_region:
+            return {name: list(self.sources) for name in NAMES}
+        subjects = split_subjects([s.subject for s in self.sources], self.context.split)
+        return {name: [s for s in self.sources if s.subject in set(subjects[name])] for name in NAMES}
+
+    def _boxes(self, source: Source) -> dict[str, Box]:
+        """Where the blocks or slices of each split may lie in the cached volume."""
+        shape = self.shape(source)
+        crop = self.options.crop.size or (1, *shape[1:])
+        if self._by_region:
+            return split_boxes(shape, crop, self.context.split, source.where)
+        if any(n < c for n, c in zip(shape, crop)):
+            by = " x ".join
+            raise DataError(
+                f"{source.where}: {by(map(str, shape))} voxels are fewer than dataset.crop.size {list(crop)}"
+            )
+        return dict.fromkeys(NAMES, Box((0, 0, 0), shape))
+
+    def split(self, name: str) -> VolumeSplit:
+        """Raises: DataError when files cannot be read or split, KeyError for an unknown name."""
+        if name not in NAMES:
+            raise KeyError(name)
+        if name not in self._splits:
+            self._splits[name] = VolumeSplit(self, name, self._items(name))
+        return self._splits[name]
+
+    def _items(self, name: str) -> list[Item]:
+        items: list[Item] = []
+        limit, options = self.context.limit, self.options
+        for source in self._assigned[name]:
+            if limit and len(items) >= limit:
+                break
+            if not self.usable(source):
+                continue
+            if options.crop.size is None and not options.slices:
+                items.append(Item(source))
+                continue
+            box = self._boxes(source).get(name)
+            if box is None:
+                continue
+            if options.slices:
+                items += [Item(source, box, (z, 0, 0)) for z in range(box.low[0], box.high[0])]
+                continue
+            assert options.crop.size is not None
+            seed = int(key_of(seed=self.context.split.seed, id=source.id, split=name)[:12], 16)
+            corners = box_positions(box, options.crop.size, options.crop.per_volume, seed)
+            items += [Item(source, box, corner) for corner in corners]
+        wanted = {"train": 1.0, "val": self.context.split.val, "test": self.context.split.test}[name]
+        if wanted > 0 and not items:
+            raise DataError(f"dataset.root: nothing is left for the split '{name}': {self._why_skipped()}")
+        return items[:limit] if limit else items
+
+    def _why_skipped(self) -> str:
+        first = next(iter(self._skipped.values()), "no source falls into it")
+        return f"{len(self._skipped)} of {len(self.sources)} volumes cannot be read; {first}"
+
+    # reading
+
+    def _hinted(self, error: DataError) -> DataError:
+        return DataError(f'{error} (dataset.unreadable = "skip" passes over such volumes)')
+
+    def _key(self, source: Source) -> str:
+        """What a cached volume depends on; the files are read once a process."""
+        if source.id not in self._keys:
+            o = self.options
+            names = ("orientation", "spacing_mm", "fit", "at", "nan", "resample_masks", "slices")
+            by_mask = o.at not in ("centre", "foreground", "lungs")
+            self._keys[source.id] = key_of(
+                version=VERSION,
+                kind=type(o).__name__,
+                image=files_hash(source.image_files, self.cache.folder),
+                masks=[files_hash(source.mask_files, self.cache.folder), self._mask_settings()] if by_mask else [],
+                part=[source.id, None if source.focus is None else source.focus.tolist()],
+                settings={name: getattr(o, name) for name in names},
+                reader=[getattr(o, "geometry", ""), getattr(o, "modality", "")],
+                size=None if o.crop.size else self.size,
+            )
+        return self._keys[source.id]
+
+    def _mask_settings(self) -> list[Any]:
+        names = ("masks", "aliases", "mask_files", "labels_file", "labels", "level")
+        return [getattr(self.options, name, None) for name in names]
+
+    def _prepared(self, source: Source) -> Prepared:
+        """Read and preprocess a source; the last one is kept, because volume and masks are asked for in turn."""
+        try:
+            return prepared(source, self.options, self._target, self.units, self._block)
+        except DataError as error:
+            raise self._hinted(error) if self.options.unreadable == "refuse" else error from None
+
+    def volume(self, source: Source, verify: bool = False) -> tuple[np.ndarray, dict[str, Any]]:
+        """The cached physical values (z, y, x), NaN where there are no data, and the facts of the entry."""
+
+        def fill(out: np.ndarray) -> dict[str, Any]:
+            made = self._prepared(source)
+            out[:] = made.array
+            return {"affine": made.affine.tolist(), "history": made.history, "notes": made.notes}
+
+        return self.cache.fetch(self._key(source), lambda: self._prepared(source).array.shape, "<f4", fill, verify)
+
+    def masks(self, source: Source, verify: bool = False) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """The cached masks (z, y, x) bool by name, empty where one is missing, and the facts of the entry.
+
+        Raises: DataError where one is missing and dataset.require_masks is set.
+        """
+        names = self.options.masks
+        if not names:
+            return {}, {"notes": [], "missing": []}
+
+        def fill(out: np.ndarray) -> dict[str, Any]:
+            made = self._prepared(source)
+            for mask, name in zip(out, names):
+                mask[:] = made.masks.get(name, False)
+            return {"notes": made.mask_notes, "missing": [name for name in names if name not in made.masks]}
+
+        files = files_hash(source.mask_files, self.cache.folder)
+        key = key_of(masks=files, settings=self._mask_settings(), volume=self._key(source))
+        array, facts = self.cache.fetch(
+            key, lambda: (len(names), *self._prepared(source).array.shape), "|b1", fill, verify
+        )
+        if facts["missing"] and self.options.require_masks:
+            told = f"; {facts['notes'][0]}" if facts["notes"] else ""
+            raise DataError(
+                f"{source.where}: mask '{facts['missing'][0]}' is missing, and dataset.require_masks is set{told}"
+            )
+        return dict(zip(names, array)), facts
+
+    # scales
+
+    @cached_property
+    def scaling(self) -> str:
+        """ "window" or "percentiles"."""
+        mode = self.options.scale.mode
+        return mode if mode != "auto" else "window" if self.units == "HU" else "percentiles"
+
+    @cached_property
+    def scale(self) -> Scale:
+        """That of the data set: the window, percentiles of all training volumes, or the median of each one's own."""
+        o = self.options.scale
+        if self.scaling == "window":
+            return hu.window(o.lo, o.hi)
+        items = {item.source.id: item for item in self.split("train").items}
+        if o.of == "volume":
+            own = [self.own_scale(item.source) for item in items.values()]
+            lo, hi = (float(np.median([getattr(s, end).item() for s in own])) for end in ("lo", "hi"))
+            return hu.window(lo, max(hi, float(np.nextafter(np.float32(lo), np.float32(np.inf)))))
+
+        def volumes() -> Any:
+            for item in items.values():
+                array, _ = self.volume(item.source)
+                yield array if item.box is None else array[within(item.box)]
+
+        parts = [[self._key(i.source), None if i.box is None else [i.box.low, i.box.high]] for i in items.values()]
+        key = key_of(scale=[o.low, o.high, o.foreground], parts=parts)
+        return self._cached_scale(key, lambda: hu.training_scale(volumes, o))
+
+    def own_scale(self, source: Source) -> Scale:
+        """The scale of one volume's samples: its own percentiles, or that of the data set."""
+        o = self.options.scale
+        if self.scaling == "window" or o.of == "training":
+            return self.scale
+        key = key_of(scale=[o.low, o.high, o.foreground], volume=self._key(source))
+        return self._cached_scale(key, lambda: hu.volume_scale(np.asarray(self.volume(source)[0]), o))
+
+    def _cached_scale(self, key: str, make: Any) -> Scale:
+        def fill(out: np.ndarray) -> dict[str, Any]:
+            made = make()
+            out[:] = (made.lo.item(), made.hi.item())
+            return {}
+
+        lo, hi = np.array(self.cache.fetch(key, lambda: (2,), "<f4", fill, verify=True)[0])
+        return hu.window(float(lo), float(hi))
+
+    # the record
+
+    def prepare(self, progress: Any = None) -> dict[str, Any]:
+        """Fill the cache, refuse equal content in two splits, and tell all that was left out, guessed or moved."""
+        splits: dict[str, Any] = {}
+        owner: dict[str, tuple[str, Source]] = {}
+        told: dict[str, dict[str, None]] = {}
+        missing: dict[str, int] = dict.fromkeys(self.options.masks, 0)
+        used: dict[str, Source] = {}
+        for name in NAMES:
+            split = self.split(name)
+            sources = list({item.source.id: item.source for item in split.items}.values())
+            for k, source in enumerate(sources):
+                _, facts = self.volume(source, verify=True)
+                _, mask_facts = self.masks(source, verify=True)
+                used[source.id] = source
+                for line in (*source.notes, *facts["notes"], *mask_facts["notes"]):
+                    told.setdefault(line, {})[source.id] = None
+                for mask in mask_facts["missing"]:
+                    missing[mask] += not (self._by_region and name != "train")
+                if not self._by_region:
+                    self._refuse_twin(name, source, owner.setdefault(facts["content"], (name, source)))
+                if progress is not None:
+                    progress.update("prepare", k + 1, len(sources), {}, 0.0)
+            subjects = sorted({s.subject for s in sources})
+            splits[name] = {"volumes": len(split), "scans": len(sources), "subjects": subjects}
+        notes = list(self._found.notes)
+        regions = {}
+        if self._by_region:
+            notes.append("one subject: train and validation are regions of the same volume, with a gap between them")
+            regions = {id: {n: attrs.asdict(b) for n, b in self._boxes(s).items()} for id, s in used.items()}
+        for line, ids in ((line, list(found)) for line, found in told.items()):
+            notes.append(f"{ids[0]}{f' and {len(ids) - 1} more' if len(ids) > 1 else ''}: {line}")
+        notes += [f"mask '{m}' is missing for {n} volumes: empty there" for m, n in missing.items() if n]
+        notes += self._condition_notes(list(used.values()))
+        if self._spacing is None:
+            notes.append("voxel spacing differs between volumes: set dataset.spacing_mm to resample them to one")
+        notes += [f"passed over {id}: {reason}" for id, reason in self._skipped.items()]
+        return {
+            "splits": splits,
+            "regions": regions,
+            "notes": notes,
+            "skipped": dict(self._skipped),
+            "scale": self.scale.to_json(),
+            "scaling": f"{self.scaling} of each volume" if self._own else self.scaling,
+            "spacing_mm": None if self._spacing is None else list(self._spacing),
+            "classes": {name: list(names) for name, names in self._classes.items()},
+        }
+
+    @property
+    def _own(self) -> bool:
+        return self.scaling == "percentiles" and self.options.scale.of == "volume"
+
+    def _condition_notes(self, sources: list[Source]) -> list[str]:
+        unknown: dict[str, int] = {}
+        for source in sources:
+            for name, value in self.condition(source, *self._grid(source)[::-1]).items():
+                unknown[name] = unknown.get(name, 0) + (value == -1 if name in self._classes else math.isnan(value))
+        return [f"condition '{name}' is unknown for {n} of {len(sources)} scans" for name, n in unknown.items() if n]
+
+    def _refuse_twin(self, name: str, source: Source, first: tuple[str, Source]) -> None:
+        if first[0] != name:
+            raise DataError(
+                f"{first[1].where} ({first[0]}) and {source.where} ({name}) have the same content: remove one, or set "
+                f"dataset.subject so that both fall into one split"
+            )
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Names and content of all files (of a large set: sizes and times instead); empty where there are no files."""
+        try:
+            sources = self.sources
+        except DataError:
+            return {}
+        files = {path for s in sources for path in (*s.image_files, *s.mask_files)}
+        if self.options.table:
+            files.add(Path(self.options.root).expanduser() / Path(self.options.table).expanduser())
+        root, paths = Path(self.options.root).expanduser(), sorted(p for p in files if p.is_file())
+        if sum(path.stat().st_size for path in paths) > LARGE:
+            content: Any = [[path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
+        else:
+            content = files_hash(paths, self.cache.folder)
+        names = [path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name for path in paths]
+        return {"volumes": len(sources), "files": key_of(names=names, content=content)}

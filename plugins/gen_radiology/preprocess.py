@@ -1,0 +1,151 @@
+"""From a source to the block that is cached: turned, resampled, cropped and padded, its masks along with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from attrs import Factory, define
+
+from gen_core.errors import DataError
+from gen_radiology import crop_pad
+from gen_radiology.dataset_options import Volumes
+from gen_radiology.image import Image
+from gen_radiology.resample import (
+    oriented,
+    oriented_affine,
+    resample,
+    resample_mask,
+    size_grid,
+    spacing_grid,
+)
+from gen_radiology.sources import Source
+
+Size = tuple[int, int, int]
+
+
+@define(eq=False)
+class Prepared:
+    """array: (z, y, x) physical, NaN without data. masks: those that were found. history: lines of a Geometry."""
+
+    array: np.ndarray
+    masks: dict[str, np.ndarray]
+    affine: np.ndarray
+    history: list[str] = Factory(list)
+    notes: list[str] = Factory(list)
+    mask_notes: list[str] = Factory(list)
+
+
+@define(eq=False)
+class Block:
+    """The last image and the last block that were made: nodules of one scan, volume and masks, come one by one."""
+
+    whole: tuple[str, Prepared] | None = None
+    part: tuple[str, Prepared] | None = None
+
+
+def prepared(
+    source: Source, options: Volumes, target: Callable[[Size], Size | None], units: str, last: Block
+) -> Prepared:
+    """The block of a source that is cached. target: the size of a turned and resampled volume, None = as it is.
+
+    Raises: DataError naming the file.
+    """
+    if last.part is None or last.part[0] != source.id:
+        name = source.whole or source.id
+        if last.whole is None or last.whole[0] != name:
+            last.part = last.whole = None  # before the next is read: two of them may not fit
+            last.whole = (name, _whole(source, options))
+        last.part = (source.id, _fitted(last.whole[1], source, options, target, units))
+    return last.part[1]
+
+
+def _whole(source: Source, options: Volumes) -> Prepared:
+    """Read, turned to the patient's axes, and resampled to dataset.spacing_mm."""
+    image, masks = source.read(bool(options.masks))
+    _check(image, options, source.where)
+    shape = " x ".join(map(str, image.array.shape))
+    made = Prepared(
+        np.where(np.isfinite(image.array), image.array, np.float32(np.nan)),
+        masks.masks,
+        image.affine,
+        [f"{source.modality or 'image'} {shape}"],
+        list(image.warnings),
+        list(masks.notes),
+    )
+    if options.orientation == "patient":
+        new, affine = oriented_affine(image.array.shape, image.affine)
+        if not np.array_equal(affine, image.affine):
+            made.history.append(f"axes turned to head, back and left: {' x '.join(map(str, new))}")
+        made.array = oriented(made.array, image.affine)
+        made.masks = {name: oriented(mask, image.affine) for name, mask in made.masks.items()}
+        made.affine = affine
+    if options.spacing_mm is not None and options.fit == "crop":
+        spacing = np.linalg.norm(made.affine[:3, :3], axis=0)
+        _resample(made, spacing_grid(made.array.shape, spacing, options.spacing_mm), options)
+    return made
+
+
+def _check(image: Image, options: Volumes, where: str) -> None:
+    finite = np.isfinite(image.array)
+    if not finite.any():
+        raise DataError(f"{where}: no voxel has a finite value")
+    if options.nan == "refuse" and not finite.all():
+        n = int(finite.size - finite.sum())
+        raise DataError(
+            f'{where}: {n} of {finite.size} voxels are not finite (dataset.nan = "mask" makes them invalid)'
+        )
+
+
+def _resample(made: Prepared, grid: Any, options: Volumes) -> None:
+    if grid.same:
+        return
+    before = {name: bool(mask.any()) for name, mask in made.masks.items()}
+    made.array = resample(made.array, grid)
+    made.masks = {name: resample_mask(mask, grid, options.resample_masks) for name, mask in made.masks.items()}
+    made.affine = made.affine @ grid.matrix
+    spacing = np.linalg.norm(made.affine[:3, :3], axis=0)
+    made.history.append(
+        f"resampled {' x '.join(map(str, grid.source))} -> {' x '.join(map(str, grid.shape))} "
+        f"({' x '.join(f'{s:.4g}' for s in spacing)} mm)"
+    )
+    made.mask_notes += [
+        f"mask '{name}' is too small for the voxels it is resampled to: empty"
+        for name, mask in made.masks.items()
+        if before[name] and not mask.any()
+    ]
+
+
+def _fitted(
+    whole: Prepared, source: Source, options: Volumes, target: Callable[[Size], Size | None], units: str
+) -> Prepared:
+    """Cropped and padded, or resized, to the target size; what `whole` holds stays as it is."""
+    made = Prepared(
+        whole.array, dict(whole.masks), whole.affine, list(whole.history), list(whole.notes), list(whole.mask_notes)
+    )
+    size = target(whole.array.shape)
+    if size is None:
+        return made
+    if options.fit == "resize":
+        _resample(made, size_grid(whole.array.shape, size), options)
+        return made
+    if source.focus is not None:
+        index = np.linalg.inv(whole.affine) @ [*source.focus, 1.0]
+        corner, how = crop_pad.around(index[:3], size), "nodule"
+    else:
+        corner, how = crop_pad.place(whole.array, whole.masks, size, options.at, units, source.where)
+    if how.startswith("centre:"):
+        made.notes.append(f"dataset.at = '{options.at}': {how.removeprefix('centre: ')}; centred")
+    if corner == (0, 0, 0) and size == whole.array.shape:
+        return made
+    made.history.append(crop_pad.describe(whole.array.shape, corner, size, how))
+    made.array = crop_pad.cut(whole.array, corner, size)
+    made.masks = {name: crop_pad.cut(mask, corner, size) for name, mask in whole.masks.items()}
+    made.affine = crop_pad.moved(whole.affine, corner)
+    made.mask_notes += [
+        f"{int(mask.sum() - made.masks[name].sum())} of {int(mask.sum())} voxels of mask '{name}' lie outside the crop"
+        for name, mask in whole.masks.items()
+        if source.focus is None and mask.sum() > made.masks[name].sum()
+    ]
+    return made
