@@ -58,6 +58,7 @@ class Series:
     frames: list[Frame]
     notes: list[str] = Factory(list)
     problems: list[str] = Factory(list)
+    number: int = 0
 
     __hash__ = object.__hash__
 
@@ -159,7 +160,7 @@ def find_objects(root: Path) -> DicomFolder:
         _share(header, frames, shared)
     for (subject, study, uid), members in groups.items():
         found.series += _series_of(subject, study, uid, members)
-    found.series.sort(key=lambda s: (s.subject, s.study_uid, s.id, s.series_uid))
+    found.series.sort(key=lambda s: (s.subject, s.study_uid, s.number, s.series_uid))
     _name(found.series)
     return found
 
@@ -207,7 +208,7 @@ def _series_of(subject: str, study: str, uid: str, members: list[tuple[Header, l
     return [
         Series(
             base + (f"-part{i + 1}" if i else ""), subject, study, uid, modality, description,
-            [part[j] for j in _order(part)], list(notes), problems,
+            [part[j] for j in _order(part)], list(notes), problems, int(number) if number.isdigit() else 0,
         )
         for i, part in enumerate(parts)
     ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from gen_core.errors import DataError
 from gen_radiology.dicom_series import find_series, read_series
 

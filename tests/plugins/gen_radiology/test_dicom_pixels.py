@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+
 from gen_core.errors import DataError, MissingError
 from gen_radiology.dicom_files import read_header
 from gen_radiology.dicom_pixels import stored as how_stored
