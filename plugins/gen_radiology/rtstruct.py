@@ -7,6 +7,7 @@ Source: DICOM PS3.3 C.8.8.5 (Structure Set), C.8.8.6 (ROI Contour), C.8.8.8 (RT 
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -74,7 +75,10 @@ def read_rtstruct(path: Path | str) -> Structures:
 
 @contextmanager
 def damage_named(path: Path) -> Iterator[None]:
-    """Whatever pydicom meets in a damaged file becomes a DataError of one line; its warnings are off."""
+    """Whatever pydicom meets in a damaged file becomes a DataError of one line; its warnings and log are off."""
+    log = logging.getLogger("pydicom")
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)  # its decoders log whole tracebacks before they raise
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -83,6 +87,8 @@ def damage_named(path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # many kinds, for elements that are not what their VR says
         raise DataError(f"{path}: damaged DICOM file: {type(error).__name__}: {one_line(error)}") from None
+    finally:
+        log.setLevel(level)
 
 
 def read_object(path: Path) -> Any:
