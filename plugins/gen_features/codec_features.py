@@ -69,6 +69,14 @@ class CodecFeatures(FeatureNetwork):
         self._dim = found.shape[1]
         return found
 
+    @torch.no_grad()
+    def slice_features(self, x: Tensor) -> Tensor:
+        """x (B, C, D, H, W) -> (B, d, dim): mean and sd of each slice of the maps, d slices."""
+        self.codec.eval()
+        maps = self.codec.encoder_maps(x) if hasattr(self.codec, "encoder_maps") else self.codec.encode(x)
+        maps = maps.float().flatten(3)  # (B, C', d, h w)
+        return torch.cat((maps.mean(3), maps.std(3, correction=0)), 1).transpose(1, 2)
+
     def protocol(self) -> dict[str, Any]:
         if self._sha256 is None:
             self._sha256 = weights_sha256(self.codec)

@@ -6,6 +6,9 @@ recipe, standardized by validation's mean and sd by default, so that no feature 
 planes = "each": a network of images sees every plane as a grey image, and each kind of plane has a distance of its
 own: the axial, coronal and sagittal planes of a stack of slices; each band of a hyperspectral cube (planes across the
 band axis are no pictures). The score is their mean.
+
+planes = "slices": each slice of the codec's last encoder maps gives a vector, all slices of all volumes enter together,
+as in published figures of latent CT models. Slices of one volume are not independent: N counts the volumes too.
 """
 
 from __future__ import annotations
@@ -73,7 +76,7 @@ class Fid(Metric):
             )
 
     def update(self, batch: Batch, source: str) -> None:
-        if self.options.planes == "each":
+        if self.options.planes != "volume":
             found = self._planes(batch, source)
         else:
             found = context_features(self.context, self.options.features, batch, source)
@@ -81,6 +84,11 @@ class Fid(Metric):
 
     def _network(self) -> Any:
         network = self.context.features(self.options.features)
+        if self.options.planes == "slices" and not hasattr(network, "slice_features"):
+            raise RecipeError(
+                f'[metrics] fid, planes = "slices": [{self.options.features}] has no features of slices, expected '
+                f'use = "codec"'
+            )
         if self.options.planes == "each" and network.takes != "image":
             raise RecipeError(
                 f'[metrics] fid, planes = "each": [{self.options.features}] takes whole volumes, expected a network '
@@ -92,13 +100,20 @@ class Fid(Metric):
         """Of each volume (images, dim) float32, the planes one after the other."""
         network, device, folder = self._network(), getattr(self.context, "device", None), self._folder()
         network.eval()
-        treatment = {"planes": "bands" if self.by_band else [ORIENTATIONS, self.counts]}
+        by_slice = self.options.planes == "slices"
+        kind = "slices" if by_slice else "bands" if self.by_band else [ORIENTATIONS, self.counts]
+        treatment = {"planes": kind}
         cache = FeatureCache(folder, network.protocol(), treatment, device)
         found = []
         for x, hash_ in zip(batch.x, kept_hashes(batch, source if folder else "")):
             known = cache.get(hash_)
             if known is None:
                 x = x if device is None else x.to(device)
+                if by_slice:
+                    known = network.slice_features(x[None])[0].double().cpu().float()
+                    cache.put(hash_, known)
+                    found.append(known)
+                    continue
                 parts = [slices(x, axis)[evenly(x.shape[1 + axis], n)] for axis, n in self._cuts()]
                 known = torch.cat([image_features(network, images) for images in parts]).float()
                 cache.put(hash_, known)
@@ -122,14 +137,16 @@ class Fid(Metric):
     def _sides(self) -> dict[str, Side]:
         """Every source with two volumes or more, standardized by validation."""
         tables = {s: [t for _, t in in_seeded_order(f, self.seed)] for s, f in self.features.items() if len(f) > 1}
-        how, groups = self.options.standardize, self.options.groups
-        if self.options.planes == "volume":
+        o = self.options
+        how, groups = o.standardize, o.groups
+        if o.planes == "volume":
             rows = {s: torch.stack(t) for s, t in tables.items()}
             mean, sd = standardizer(rows["val"], how)
             return {s: Rows((r - mean) / sd) for s, r in rows.items()}
         planes: dict[str, dict[str, Groups]] = {s: {} for s in tables}
         for p, name in enumerate(self._plane_names()):
-            of_plane = {s: [v.split(self.counts)[p] for v in t] for s, t in tables.items()}
+            cut = lambda v, p=p: v if o.planes == "slices" else v.split(self.counts)[p]
+            of_plane = {s: [cut(v) for v in t] for s, t in tables.items()}
             mean, sd = pooled_standardizer(of_plane["val"], how)
             for s, t in of_plane.items():
                 planes[s][name] = Groups(t, groups, mean, sd)
@@ -137,6 +154,8 @@ class Fid(Metric):
 
     def _plane_names(self) -> tuple[str, ...]:
         spec = self.context.spec
+        if self.options.planes == "slices":
+            return ("slices",)
         if not self.by_band:
             return ORIENTATIONS
         if spec.wavelength_nm:
@@ -145,7 +164,11 @@ class Fid(Metric):
 
     def compute(self) -> Result:
         o = self.options
-        each = "one feature vector a volume" if o.planes == "volume" else "features of each plane, mean over planes"
+        each = {
+            "volume": "one feature vector a volume",
+            "each": "features of each plane, mean over planes",
+            "slices": "one feature vector a slice of the codec's maps",
+        }[o.planes]
         protocol: dict[str, Any] = {
             "definition": f"Frechet distance of Gaussians fitted to {each}, against validation",
             "planes": o.planes,
@@ -158,6 +181,7 @@ class Fid(Metric):
             return Result([], protocol)
         network = self._network()
         treatment = features_treatment(network) if o.planes == "volume" else "each plane as a grey image"
+        treatment = "each slice of its last maps" if o.planes == "slices" else treatment
         protocol |= {"features": network.protocol(), "input": treatment}
         if o.planes == "each" and not self.by_band:
             protocol["slices"] = o.slices

@@ -57,6 +57,22 @@ class Ssim:
 
 
 @frozen
+class PhysicalError:
+    """[metrics] physical-error: errors of reconstructions in the units of the data."""
+
+    masks: tuple[str, ...] = ()  # also inside each of these masks
+
+
+@frozen
+class MaskAgreement:
+    """[metrics] mask-agreement: whether samples show what the mask they were drawn under asks for."""
+
+    mask: str = "lesion"  # of the data set; a condition of the prior
+    shell: int = _positive(3)  # voxels around the mask that are looked at
+    least_voxels: int = _positive(8)  # smaller masks are passed over
+
+
+@frozen
 class MsSsim:
     """[metrics] ms-ssim: diversity over random pairs of one source."""
 
@@ -75,7 +91,8 @@ class Fid:
 
     features: str = _features()
     # "each": axial, coronal and sagittal planes, or band by band, each with its own distance; needs takes = "image"
-    planes: Literal["volume", "each"] = "volume"
+    # "slices": each slice of the codec's last maps is a vector, all of all volumes together; needs use = "codec"
+    planes: Literal["volume", "each", "slices"] = "volume"
     slices: int = _not_negative(32)  # planes of each orientation, evenly spaced; 0 = all
     standardize: Literal["val", "none"] = "val"  # by validation's mean and sd of each feature
     groups: int = field(default=20, validator=validators.ge(2))  # of volumes, for the jackknife

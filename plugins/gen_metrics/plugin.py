@@ -6,6 +6,7 @@ METRICS = {
     # name: (module, class, summary)
     "psnr": ("psnr", "Psnr", "Peak signal-to-noise ratio of reconstructions, range 2."),
     "ssim": ("ssim", "Ssim", "Structural similarity of reconstructions, band by band."),
+    "physical-error": ("physical_error", "PhysicalError", "Errors of reconstructions in the units of the data (HU)."),
     "ms-ssim": ("ms_ssim", "MsSsim", "Diversity: mean 3-D MS-SSIM over random pairs, safe for thin depth."),
     "fid": ("fid", "Fid", "Frechet distance of features, one vector a volume or plane by plane."),
     "hyperspectral-fid": (
@@ -24,6 +25,11 @@ METRICS = {
         "segmentation",
         "Segmentation",
         "Precision, recall and Dice of the segmenter before and after post-processing.",
+    ),
+    "mask-agreement": (
+        "mask_agreement",
+        "MaskAgreement",
+        "Whether samples show what the masks they were drawn under ask for.",
     ),
     "anatomy": ("anatomy", "Anatomy", "Discs found, vessel share of the field, vessel contrast kept."),
     "outliers": ("outliers", "Outliers", "Samples far from the data, of an impossible spectrum, or broken in range."),

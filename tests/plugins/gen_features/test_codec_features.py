@@ -46,6 +46,18 @@ def test_features_are_mean_and_sd_over_positions():
     assert network.takes == "volume" and not found.requires_grad
 
 
+def test_each_slice_of_the_maps_has_features_of_its_own():
+    x = torch.randn(2, 1, 4, 12, 10)
+    codec = Convolution().eval()
+    found = build(Options(), FeaturesContext(SPEC, lambda: codec)).slice_features(x)
+    maps = codec.layer(x).detach()
+    assert found.shape == (2, maps.shape[2], 14)
+    assert torch.allclose(found[1, 0, :7], maps[1, :, 0].mean((1, 2)), atol=1e-6)
+    latents = build(Options(), FeaturesContext(SPEC, Identity())).slice_features(x)
+    assert latents.shape == (2, 4, 2)
+    assert torch.allclose(latents[:, 3, 1], x[:, 0, 3].std((1, 2), correction=0), atol=1e-6)
+
+
 def test_dim_is_known_before_the_first_volume():
     assert build(Options(), FeaturesContext(SPEC, lambda: Convolution())).dim == 14
 

@@ -107,12 +107,43 @@ def test_stacks_of_slices_have_axial_coronal_and_sagittal_distances(context, one
     assert one(result, "fid infinity", "synthetic").value < one(result, "fid", "synthetic").value
 
 
+class Slices:
+    """A codec's features slice by slice: mean and sd of each slice of pairs of slices."""
+
+    takes, dim = "volume", 2
+
+    def eval(self):
+        return self
+
+    def slice_features(self, x):
+        pairs = x.unflatten(2, (5, 2)).flatten(3)[:, 0]
+        return torch.stack((pairs.mean(2), pairs.std(2)), 2)
+
+    def protocol(self):
+        return {"name": "slices", "sha256": "2" * 64}
+
+
+def test_slices_of_the_codec_enter_together_with_the_number_of_volumes_beside_them(context, one):
+    facts = {"spec": VolumeSpec((10, 12, 14), depth="slices"), "features": lambda table: Slices(), "cache": None}
+    metric = Fid(Options(planes="slices", standardize="none"), SimpleNamespace(**{**vars(context), **facts}))
+    val, synthetic = stacks(24, 0), stacks(20, 1, 0.3)
+    metric.update(Batch(val, [f"v{i}" for i in range(24)]), "val")
+    metric.update(Batch(synthetic, [f"s{i}" for i in range(20)]), "synthetic")
+    a, b = (Slices().slice_features(x).flatten(0, 1).double() for x in (synthetic, val))
+    got = one(metric.compute(), "fid", "synthetic")
+    assert got.n == 20
+    want = frechet_gaussians(a.mean(0), torch.cov(a.T), b.mean(0), torch.cov(b.T))
+    assert got.value == pytest.approx(want, rel=1e-5)
+
+
 def test_planes_need_a_network_of_images_and_room(context, batches):
     with pytest.raises(RecipeError, match="takes whole volumes"):
         Fid(Options(planes="each"), context).update(batches("val", 2)[0], "val")
     thin = SimpleNamespace(**{**vars(context), "spec": VolumeSpec((5, 12, 14), depth="slices")})
     with pytest.raises(RecipeError, match="5 x 12 x 14 have planes under 8 pixels"):
         Fid(Options(features="colours", planes="each"), thin)
+    with pytest.raises(RecipeError, match="has no features of slices"):
+        Fid(Options(planes="slices"), context).update(batches("val", 2)[0], "val")
 
 
 def test_limits_stand_beside_the_scores_where_volumes_suffice(context, feed, one):
