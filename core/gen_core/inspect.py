@@ -17,7 +17,7 @@ import numpy as np
 from gen_core.errors import DataError
 from gen_core.mapped import blocks
 from gen_core.registry import Registry
-from gen_core.writer import RawVolume, Reader
+from gen_core.writer import Converter, RawVolume, Reader
 
 
 def inspect_path(
@@ -25,18 +25,38 @@ def inspect_path(
     registry: Registry,
     variable: str | None = None,
     wavelengths_nm: Sequence[float] | None = None,
-) -> dict[str, Any]:
+    masks: Sequence[str | Path] = (),
+    geometry: str = "refuse",
+) -> dict[str, Any] | list[dict[str, Any]]:
     """The facts of one file as JSON: shape, axes, wavelength_nm, min, max, mean, sha_f32, warnings and more.
 
     variable: which array of a file that holds several. wavelengths_nm: of its bands, where the file is silent.
+    masks: files or folders whose voxels are counted on the image; geometry: policy for stacks without an even grid.
+    A folder with several images gives a list.
     Raises: DataError when there is no such file, no reader recognizes it, or it is damaged.
     """
     path = Path(path).expanduser()
+    converter = find_converter(path, registry)
+    if converter is not None:
+        found = converter.inspect(path, tuple(Path(mask).expanduser() for mask in masks), geometry)
+        return found[0] if len(found) == 1 else found
+    if masks:
+        raise DataError(f"{path}: masks are counted on CT, MRI and the like, which this is not")
     name, reader = find_reader(path, registry)
     raw = reader.open(path, variable=variable, guess=True)
     if wavelengths_nm is not None and raw.wavelength_nm is None:
         raw.wavelength_nm = np.asarray(wavelengths_nm, np.float64)
     return {"file": str(path), "reader": name, **describe(raw)}
+
+
+def find_converter(path: Path, registry: Registry) -> Converter | None:
+    """The first registered converter, by name, that recognizes a path; None where there is none."""
+    for name in registry.names("converter") if path.exists() else []:
+        component = registry.get("converter", name)
+        converter = component.build(component.options_class()(), None)
+        if converter.recognizes(path):
+            return converter
+    return None
 
 
 def find_reader(path: Path, registry: Registry) -> tuple[str, Reader]:

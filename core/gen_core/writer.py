@@ -67,7 +67,7 @@ class Conversion:
     names: alias table of structures. require: what a patient must have, else all of it is left out.
     geometry: policy for stacks without an even grid. table: file for key and pseudonyms, None to forget them.
     keep_ids: patients keep their names. dates: "remove" or "shift". burned_in: "refuse" or "warn".
-    labels: one label file an image instead of one file a mask.
+    labels: one label file an image instead of one file a mask. characteristics: sex, age, size and weight stay.
     """
 
     source: Path
@@ -82,6 +82,7 @@ class Conversion:
     dates: str = "remove"
     burned_in: str = "refuse"
     labels: bool = False
+    characteristics: bool = False
 
 
 class Converter(ABC):
@@ -97,7 +98,7 @@ class Converter(ABC):
 
     @abstractmethod
     def convert(self, asked: Conversion) -> dict[str, Any]:
-        """Write what is whole into `asked.target`; returns {"patients": rows, "written": rows, "left_out": rows}.
+        """Write what is whole into `asked.target`, keeping what an earlier call left there whole.
 
-        Raises: DataError when nothing usable was found.
+        Returns {"patients": rows, "written": rows, "left_out": rows}; nothing may be usable, then written is empty.
         """

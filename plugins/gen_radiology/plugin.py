@@ -52,6 +52,17 @@ def register_readers(register):
 
 
 @hookimpl
+def register_converters(register):
+    register(
+        "radiology",
+        options="gen_radiology.writer_options:Converting",
+        build="gen_radiology.convert:build",
+        version=1,
+        summary="DICOM to NIfTI or to de-identified DICOM, with masks from RTSTRUCT, SEG, NIfTI and LIDC XML.",
+    )
+
+
+@hookimpl
 def register_writers(register):
     register(
         "nifti",
