@@ -1,7 +1,7 @@
 """A common field of view: the block about the lungs, turned to head, back and left, on one size for all patients.
 
-Scans start and end where the technician chose to, at the chin or the shoulders, at the diaphragm or the belly, and tables
-lift one patient higher than another. The block is centred on the box about both lungs, so that lungs lie on lungs.
+Scans start at the chin or the shoulders and end at the diaphragm or the belly, and tables lift one patient higher than
+another. The block is centred on the box about both lungs, so that lungs lie on lungs.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Needs HU and mm, and no weights. Masks come back on the image's own grid, whatever the axes of the stack.
 
-1. Air in the body (`ct_body`) below -500 HU, without the trachea: round tubes near the midline that go on for 2 cm.
+1. Air in the body (`ct_body`) below -500 HU, without the trachea: round tubes near the midline that go on for 2 cm,
+   and what is as empty next to them.
 2. Pieces in 3-D; those emptier than any lung (mean below -960 HU) are gas in bowel or stomach. The largest and one
    beside it, of 15 % or more, are the lungs. Where there is only one it is worn down until it parts in two that lie
    side by side, and every block goes to the nearer; what does not part is one lung.
@@ -18,11 +19,12 @@ import numpy as np
 from attrs import Factory, define
 
 from gen_core.errors import DataError
-from gen_radiology.ct_body import BLOCK_MM, CROSS, GAS_HU, TISSUE_HU, blocks, find_body, refine
+from gen_radiology.ct_body import BLOCK_MM, CROSS, GAS_HU, ROOM_HU, TISSUE_HU, blocks, find_body, refine
 from gen_radiology.image import Image
 from gen_radiology.resample import oriented, oriented_affine
 
 LUNG_ML = 10.0  # less is no lung
+BRONCHI_ML = 40.0  # both main bronchi hold less
 
 
 @define(eq=False)
@@ -115,7 +117,7 @@ def _lungs(c: np.ndarray, body: np.ndarray, mm: np.ndarray, notes: list[str]) ->
 
 
 def _trachea(c: np.ndarray, air: np.ndarray, body: np.ndarray, mm: np.ndarray) -> np.ndarray:
-    """Round tubes of air near the midline that go on for 2 cm along z."""
+    """Round tubes of air near the midline that go on for 2 cm along z, and the bronchi as far as they are as empty."""
     from scipy import ndimage
 
     labels, n = ndimage.label(air, CROSS)
@@ -132,7 +134,15 @@ def _trachea(c: np.ndarray, air: np.ndarray, body: np.ndarray, mm: np.ndarray) -
         tube[i] = off < 30.0 and 30.0 < area < 800.0 and c[where][part].min() < -850.0
     chains, n = ndimage.label(tube[labels])
     long = [False] + [(s[0].stop - s[0].start) * mm[0] >= 20.0 for s in ndimage.find_objects(chains)]
-    return np.array(long)[chains]
+    tube = np.array(long)[chains]
+    if not tube.any():
+        return tube
+    off = np.abs(np.arange(air.shape[2]) - np.array(middle)[:, None]) * mm[2]
+    lumen = air & (c < ROOM_HU) & (off < 60.0)[:, None]
+    grown = ndimage.binary_propagation(tube, mask=tube | lumen)
+    if (grown & ~tube).sum() * mm.prod() < 1000 * BRONCHI_ML:  # more is a lung with emphysema
+        tube = air & ndimage.binary_dilation(grown)
+    return tube
 
 
 def _sides(
@@ -157,7 +167,7 @@ def _sides(
         both = np.logical_or.reduce(pieces)
         return (both, np.zeros_like(both)) if is_left else (np.zeros_like(both), both)
     if joined:
-        notes.append("the lungs touch; parted where they are narrowest")
+        notes.append("the lungs hang together; parted where they are narrowest")
     if np.nonzero(first)[2].mean() < np.nonzero(second)[2].mean():
         first, second = second, first
     left, right = first.copy(), second.copy()
