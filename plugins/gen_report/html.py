@@ -11,6 +11,7 @@ from typing import Any
 from gen_core import __version__, atomic
 from gen_core.report import Report, RunView
 from gen_report import (
+    figures_clusters,
     figures_copies,
     figures_curves,
     figures_features,
@@ -74,7 +75,7 @@ def lines(got: Gathered) -> dict[str, list[Picture]]:
         "frechet": figures_frechet.over_n(got) + figures_frechet.per_plane(got),
         "spectra": some(figures_spectra.signatures(got)),
         "segmentation": some(figures_segmentation.precision(got)),
-        "features": some(figures_features.components(got)),
+        "features": some(figures_features.components(got), figures_clusters.clusters(got)),
         "distances": some(figures_copies.distances(got)),
         "recovery": figures_usefulness.recovery(got),
         "utility": figures_usefulness.utility(got),

@@ -14,7 +14,7 @@ from gen_report.gathered import gather
 from gen_report.html import build
 from gen_report.report_options import Html
 
-EVERYTHING = 20  # figures of a run that has all
+EVERYTHING = 21  # figures of a run that has all
 VOID = {"meta", "link", "img", "br", "input", "hr"}
 
 
