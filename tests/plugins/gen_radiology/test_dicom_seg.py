@@ -10,6 +10,7 @@ import pytest
 
 from gen_core.errors import DataError
 from gen_radiology.dicom_seg import find_window, resample_nearest, segmentation_masks
+from gen_radiology.dicom_series import find_series, read_series
 from gen_radiology.image import Image
 from gen_radiology.roi_names import RoiNames
 
@@ -95,13 +96,7 @@ def agrees(found, masks):
 
 
 def test_the_published_liver_is_reproduced_voxel_for_voxel():
-    sitk = pytest.importorskip("SimpleITK")
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(DATA / "ct-3slice")))
-    found, affine = reader.Execute(), np.eye(4)
-    axes = np.array(found.GetDirection()).reshape(3, 3) * found.GetSpacing()
-    affine[:3, :3], affine[:3, 3] = axes[:, ::-1], found.GetOrigin()
-    image = Image(sitk.GetArrayFromImage(found).astype(np.float32), affine, "ct", "P")
+    ((image,),) = [read_series(series) for series in find_series(DATA / "ct-3slice")]
     masks = segmentation_masks(DATA / "liver.dcm", image)
     truth, mask = TRUTH["liver.dcm"]["placed"]["1"], masks.masks["Liver"]
     assert list(masks.masks) == ["Liver"] and masks.notes == []

@@ -9,6 +9,7 @@ import pytest
 from matplotlib.path import Path as Outline
 
 from gen_core.errors import DataError
+from gen_radiology.dicom_series import find_series, read_series
 from gen_radiology.image import Image
 from gen_radiology.roi_names import RoiNames
 from gen_radiology.rtstruct import Contour, Roi, Structures, read_rtstruct, structure_masks
@@ -97,22 +98,11 @@ def write(path, rois, explicit=True, frame="1.2.9"):
     return path
 
 
-def series_image(folder):
-    """The published series as an Image, read by SimpleITK."""
-    sitk = pytest.importorskip("SimpleITK")
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
-    found, affine = reader.Execute(), np.eye(4)
-    axes = np.array(found.GetDirection()).reshape(3, 3) * found.GetSpacing()
-    affine[:3, :3], affine[:3, 3] = axes[:, ::-1], found.GetOrigin()
-    return Image(sitk.GetArrayFromImage(found).astype(np.float32), affine, "series", "STS_002")
-
-
 @pytest.mark.parametrize("modality", ["CT", "MR_T1"])
 def test_the_published_tumour_is_reproduced_voxel_for_voxel(modality):
     folder = DATA / "sts_002" / modality / "dicom"
     ((name, truth),) = TRUTH[modality]["rtstruct"]["rois"].items()
-    image = series_image(folder / "image")
+    ((image,),) = [read_series(series) for series in find_series(folder / "image")]
     found = read_rtstruct(folder / "mask/RS.dcm")
     assert [(r.number, r.name, len(r.contours)) for r in found.rois] == [(1, name, truth["contours"])]
     assert found.subject == "STS_002" and found.warnings == []
