@@ -47,7 +47,8 @@ def spacing_shape(
     shape: tuple[int, int, int], spacing: np.ndarray, target: tuple[float, float, float]
 ) -> tuple[int, int, int]:
     """(z, y, x) of a volume after resampling to `target` mm: the extent, rounded to whole voxels, at least one."""
-    z, y, x = (max(1, round(n * float(s) / t)) for n, s, t in zip(shape, spacing, target))
+    # halves go up, however the spacing was rounded in its file
+    z, y, x = (max(1, int(n * float(s) / t + 0.5 + 1e-4)) for n, s, t in zip(shape, spacing, target))
     if z * y * x > MOST:
         raise DataError(f"dataset.spacing_mm = {list(target)} makes {z} x {y} x {x} voxels of {shape}: too many")
     return (z, y, x)
