@@ -11,7 +11,7 @@ from attrs import frozen
 
 from gen_core.errors import DataError
 from gen_radiology.image import Image
-from gen_radiology.lungs import Lungs
+from gen_radiology.lungs import Lungs, find_lungs
 from gen_radiology.resample import oriented, oriented_affine, resample, resample_mask, size_grid
 
 
@@ -53,6 +53,20 @@ def lung_box(
             f"{image.id}: a field of view of {np.rint(size).astype(int).tolist()} mm is far beyond the image"
         )
     return LungBox(tuple(corner.tolist()), tuple(voxels.tolist())), notes
+
+
+def lung_middle(image: Image) -> tuple[np.ndarray | None, list[str]]:
+    """The middle of the box about both lungs as a (3,) index of the image's own axes, for a crop that is centred there.
+
+    The middle of the body where there are no lungs, None where there is no body; the notes say so.
+    """
+    lungs = find_lungs(image)
+    for what, mask in (("lungs", lungs.both), ("body", lungs.body)):
+        if mask.any():
+            ends = [np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != k)))[[0, -1]] for k in range(3)]
+            said = [] if what == "lungs" else [f"{image.id}: centred on the body, as there are no lungs"]
+            return np.mean(ends, axis=1), lungs.notes + said
+    return None, lungs.notes
 
 
 def align(image: Image, box: LungBox, size: tuple[int, int, int], air: float = -1000.0) -> Image:

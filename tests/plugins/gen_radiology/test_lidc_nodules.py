@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gen_core.errors import DataError, RecipeError
+from gen_radiology.dicom_series import find_series, read_series
 from gen_radiology.image import Image
 from gen_radiology.lidc_nodules import find_nodules, majority, nodule_masks
 from gen_radiology.lidc_outlines import enclosed_by
@@ -31,17 +32,9 @@ def real():
 
 @pytest.fixture(scope="module")
 def given_slices():
-    """Geometry by SimpleITK, an independent reader."""
-    import SimpleITK as sitk
-
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(DATA / "lidc3" / "dicom")))
-    itk = reader.Execute()
-    matrix = np.array(itk.GetDirection()).reshape(3, 3) * itk.GetSpacing()
-    affine = np.eye(4)
-    affine[:3, :3], affine[:3, 3] = matrix[:, ::-1], itk.GetOrigin()
-    array = sitk.GetArrayFromImage(itk).astype(np.float32)
-    return Image(array, affine, "lidc3", "LIDC-IDRI-0003", "CT", "HU")
+    (series,) = find_series(DATA / "lidc3" / "dicom")
+    (image,) = read_series(series)
+    return image
 
 
 def square(reader, x, y, side, zs, ratings=None, name="N", inclusion=True):
@@ -99,7 +92,8 @@ def test_the_consensus_lies_where_it_was_found_independently_and_on_those_values
 
 def test_outlines_on_slices_that_are_not_there_are_reported(real, given_slices):
     notes = nodule_masks(find_nodules(real), given_slices).notes
-    missing = [int(note.split()[1]) for note in notes if "not in lidc3" in note]
+    missing = [int(note.split()[1]) for note in notes if "not in" in note]
+    assert {note.rsplit(" ", 1)[1] for note in notes} == {given_slices.id}
     assert [note.split(":")[0] for note in notes] == ["nodule-2", "nodule-3", "nodule-4"]
     assert sum(missing) == TRUTH["xml"][0]["rois_missing_on_given_slices"]
 
@@ -321,3 +315,20 @@ def test_wrong_choices_and_sagittal_stacks_are_refused():
     sagittal.affine[:3, :3] = sagittal.affine[[2, 0, 1], :3]
     with pytest.raises(DataError, match="not a stack of axial slices"):
         nodule_masks(nodules, sagittal)
+
+
+def test_slices_read_by_simpleitk_without_uids_get_the_same_mask(real, given_slices):
+    import SimpleITK as sitk
+
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(DATA / "lidc3" / "dicom")))
+    itk = reader.Execute()
+    affine = np.eye(4)
+    affine[:3, :3] = (np.array(itk.GetDirection()).reshape(3, 3) * itk.GetSpacing())[:, ::-1]
+    affine[:3, 3] = itk.GetOrigin()
+    other = Image(sitk.GetArrayFromImage(itk).astype(np.float32), affine, "itk", "P", "CT", "HU")
+    nodules = find_nodules(real)
+    assert given_slices.slice_uids and not other.slice_uids
+    np.testing.assert_array_equal(
+        nodule_masks(nodules, other).masks["nodule"], nodule_masks(nodules, given_slices).masks["nodule"]
+    )

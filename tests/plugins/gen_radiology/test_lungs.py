@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from gen_core.errors import DataError
+from gen_radiology.dicom_series import find_series, read_series
 from gen_radiology.image import Image
-from gen_radiology.lung_alignment import align, align_mask, lung_box
+from gen_radiology.lung_alignment import align, align_mask, lung_box, lung_middle
 from gen_radiology.lungs import body_mask, find_lungs, without_table
 
 DATA = Path(__file__).parents[2] / "data"
@@ -160,12 +161,8 @@ def test_finer_voxels_give_the_same_volumes():
 
 @pytest.fixture(scope="module")
 def real():
-    import SimpleITK as sitk
-
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(DATA / "lidc3" / "dicom")))
-    itk = reader.Execute()
-    image = ct(sitk.GetArrayFromImage(itk), itk.GetSpacing()[::-1], itk.GetOrigin())
+    (series,) = find_series(DATA / "lidc3" / "dicom")
+    (image,) = read_series(series)
     return image, find_lungs(image)
 
 
@@ -360,3 +357,25 @@ def test_a_field_of_view_far_beyond_the_image_is_refused(chest):
     image, _, found = chest
     with pytest.raises(DataError, match="far beyond the image"):
         lung_box(image, found, size_mm=(1e6, 300, 300))
+
+
+def test_the_middle_of_the_lungs_is_an_index_of_the_image_as_it_is_stored(chest):
+    image, _, found = chest
+    where = np.argwhere(found.both)
+    middle, notes = lung_middle(image)
+    np.testing.assert_allclose(middle, (where.min(0) + where.max(0)) / 2)
+    assert notes == found.notes
+    flipped = ct(image.array[:, ::-1])
+    flipped.affine[1] *= -1
+    other, _ = lung_middle(flipped)
+    np.testing.assert_allclose(other, [middle[0], SHAPE[1] - 1 - middle[1], middle[2]])
+
+
+def test_without_lungs_the_middle_is_the_bodys_and_without_a_body_there_is_none():
+    hu, masks = torso(lungs=())
+    middle, notes = lung_middle(ct(hu))
+    where = np.argwhere(masks["body"])
+    np.testing.assert_allclose(middle, (where.min(0) + where.max(0)) / 2, atol=1.5)
+    assert "centred on the body" in notes[-1]
+    middle, notes = lung_middle(ct(np.full((3, 4, 5), -1000)))
+    assert middle is None and "all air" in notes[0]
