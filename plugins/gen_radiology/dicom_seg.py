@@ -41,8 +41,9 @@ def segmentation_masks(
     """The segments of a SEG as masks on an image's grid, named by their labels.
 
     threshold: share of the maximum from which on a fractional voxel is inside. Frames whose voxels lie between the
-    image's (by more than a tenth) are left out and noted, or with resample taken by nearest voxel. A segment none of
-    whose frames lies on the image gives no mask. names: RoiNames; segments that share a standard name are united.
+    image's (by more than a tenth) are left out and noted, or with resample taken by nearest voxel. A segment without
+    frames is empty; one that has frames, but none on the image, gives no mask.
+    names: RoiNames; segments that share a standard name are united.
     meta["segments"]: per mask the numbers, labels, frames, and frames placed.
     Raises: DataError naming the file, MissingError without pydicom.
     """
@@ -71,13 +72,11 @@ def _masks(path: Path, data: Any, image: Image, threshold: float, resample: bool
         found.notes.append(f"{path.name}: fractional ({what}): inside where at least {threshold:g} of the maximum")
     frame_uid = str(image.meta.get("frame_of_reference_uid", "") or "")
     if frame_uid and str(data.get("FrameOfReferenceUID", "") or frame_uid) != frame_uid:
-        found.notes.append(
-            f"{path.name}: in another frame of reference than {image.id}: placed by position all the same"
-        )
+        told = f"in another frame of reference than {image.id}: placed by position all the same"
+        found.notes.append(f"{path.name}: {told}")
     masks = {number: np.zeros(image.array.shape, bool) for number in labels}
     count: dict[str, Counter[int]] = defaultdict(Counter)
     elsewhere: dict[int, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
-    strangers: Counter[int] = Counter()
     for frame, values in zip(frames, _pixels(path, data, len(frames))):
         if kind == "LABELMAP":
             here = {int(v): values == v for v in np.unique(values) if v != int(data.get("PixelPaddingValue", 0))}
@@ -85,7 +84,7 @@ def _masks(path: Path, data: Any, image: Image, threshold: float, resample: bool
             here = {frame.segment: values >= level}
         for number, inside in here.items():
             if number not in labels:
-                strangers[number] += 1
+                count["not described"][number] += 1
                 continue
             count["all"][number] += 1
             if frame.affine is None:
@@ -106,26 +105,40 @@ def _masks(path: Path, data: Any, image: Image, threshold: float, resample: bool
         else:
             told = "left out (resampling to the nearest voxel is an option)"
         found.notes.append(f"segment '{labels[number]}': {len(others)} frames on another grid than {image.id}: {told}")
+    for number, n in count["not described"].items():
+        found.notes.append(f"{path.name}: {n} frames of segment {number}, which is not described: left out")
+    _collect(found, labels, given, masks, count)
+    return found
+
+
+def _collect(
+    found: MaskSet,
+    labels: dict[int, str],
+    given: dict[int, str],
+    masks: dict[int, np.ndarray],
+    count: dict[str, Counter[int]],
+) -> None:
+    """Masks under their names, what became of each segment's frames, and the facts of meta["segments"].
+
+    A segment without any frame is empty (empty frames are not stored); one whose frames all lie elsewhere is unknown.
+    """
     for reason in ("without a plane position", "outside the image", "cut off at the image's edge"):
         for number, n in count[reason].items():
             if n:
                 found.notes.append(f"segment '{labels[number]}': {n} of {count['all'][number]} frames {reason}")
-    for number, n in strangers.items():
-        found.notes.append(f"{path.name}: {n} frames of segment {number}, which is not described: left out")
     facts: dict[str, Any] = {}
     for number, label in labels.items():
-        fact = facts.setdefault(given[number], {"numbers": [], "labels": [], "frames": 0, "placed": 0})
+        name, frames, placed = given[number], count["all"][number], count["placed"][number]
+        fact = facts.setdefault(name, {"numbers": [], "labels": [], "frames": 0, "placed": 0})
         fact["numbers"].append(number)
         fact["labels"].append(label)
-        fact["frames"] += count["all"][number]
-        fact["placed"] += count["placed"][number]
-        if count["placed"][number]:
-            name = given[number]
+        fact["frames"] += frames
+        fact["placed"] += placed
+        if placed or not (frames or count["not described"]):
             found.masks[name] = found.masks[name] | masks[number] if name in found.masks else masks[number]
         else:
             found.notes.append(f"segment '{label}': none of its frames lies on the image: no mask")
     found.meta["segments"] = facts
-    return found
 
 
 def _labels(path: Path, data: Any, notes: list[str]) -> dict[int, str]:

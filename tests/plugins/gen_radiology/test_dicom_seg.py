@@ -258,10 +258,18 @@ def test_frames_without_a_position_and_of_segments_nobody_described_are_told(tmp
     found = segmentation_masks(path, image_of())
     assert np.array_equal(found.masks["liver"][2:], masks[2:, ..., 0] > 0) and not found.masks["liver"][1].any()
     assert found.notes == [
-        "segment 'liver': 1 of 3 frames without a plane position",
         "s.dcm: 1 frames of segment 7, which is not described: left out",
+        "segment 'liver': 1 of 3 frames without a plane position",
         "segment 'GTV-1': none of its frames lies on the image: no mask",
     ]
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
+def test_a_segment_without_frames_is_empty_and_not_unknown(tmp_path, kind):
+    masks = two_masks()
+    masks[..., 1] = 0
+    found = segmentation_masks(write(tmp_path / "s.dcm", masks, kind), image_of())
+    assert agrees(found, masks) and found.notes == []
 
 
 def test_another_frame_of_reference_is_told(tmp_path):
