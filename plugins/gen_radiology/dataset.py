@@ -53,6 +53,8 @@ class RadiologyDataset(Dataset):
             raise RecipeError("dataset.crop.size and dataset.slices exclude each other")
         if crop.size is not None and (options.at != "centre" or options.fit != "crop"):
             raise RecipeError("dataset.crop.size takes blocks anywhere: leave dataset.at and dataset.fit out")
+        if options.fit == "lungs" and (size is None or options.slices):
+            raise RecipeError("dataset.fit = 'lungs' needs volume.size, and goes without dataset.slices")
         if crop.at_mask and crop.at_mask not in options.masks:
             raise RecipeError(f"dataset.crop.at_mask = '{crop.at_mask}' is none of dataset.masks")
         if isinstance(options, Lidc) and options.unit == "nodule":
@@ -160,6 +162,9 @@ class RadiologyDataset(Dataset):
     def _spacing(self) -> tuple[float, float, float] | None:
         """mm of the volumes' voxels; None where they differ from volume to volume by more than a hundredth."""
         crop, spacings = self.options.crop.size, []
+        if self.options.fit == "lungs":
+            extent = self.options.lung_extent_mm
+            return None if extent is None else tuple(round(e / n, 6) for e, n in zip(extent, self.size))  # type: ignore[return-value]
         for shape, affine in self._grids():
             spacing = np.linalg.norm(affine[:3, :3], axis=0)
             if crop is not None:
@@ -295,7 +300,10 @@ class RadiologyDataset(Dataset):
         """What a cached volume depends on; the files are read once a process."""
         if source.id not in self._keys:
             o = self.options
-            names = ("orientation", "spacing_mm", "fit", "at", "nan", "resample_masks", "slices")
+            names = (
+                "orientation", "spacing_mm", "fit", "at", "lung_margin_mm", "lung_extent_mm", "remove_table", "nan",
+                "resample_masks", "slices",
+            )  # fmt: skip
             by_mask = o.at not in ("centre", "foreground", "lungs")
             self._keys[source.id] = key_of(
                 version=VERSION,
@@ -439,7 +447,8 @@ class RadiologyDataset(Dataset):
         notes += [f"mask '{m}' is missing for {n} volumes: empty there" for m, n in missing.items() if n]
         notes += self._condition_notes(list(used.values()))
         if self._spacing is None:
-            notes.append("voxel spacing differs between volumes: set dataset.spacing_mm to resample them to one")
+            one = "lung_extent_mm" if self.options.fit == "lungs" else "spacing_mm"
+            notes.append(f"voxel spacing differs between volumes: dataset.{one} makes it one")
         notes += [f"passed over {id}: {reason}" for id, reason in self._skipped.items()]
         return {
             "splits": splits,

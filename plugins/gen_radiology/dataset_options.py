@@ -71,8 +71,11 @@ class Volumes:
     subject: str = ""  # regular expression with one group on the path below root, or the index of a path part
     orientation: Literal["patient", "stored"] = "patient"  # axes to head, back and left, turned by quarters at most
     spacing_mm: tuple[float, float, float] | None = sizes()  # (D, H, W); none = as it is
-    fit: Literal["crop", "resize"] = "crop"  # to volume.size: crop or pad, or resample the whole field of view
+    fit: Literal["crop", "resize", "lungs"] = "crop"  # to volume.size: crop or pad; resample all; or the lungs' block
     at: str = "centre"  # what a crop is centred on: "centre", "foreground", "lungs" (CT), or a mask's name
+    lung_margin_mm: tuple[float, float, float] = (10.0, 20.0, 20.0)  # "lungs": (D, H, W) about them on either side
+    lung_extent_mm: tuple[float, float, float] | None = sizes()  # "lungs": a block of that size for every patient
+    remove_table: bool = False  # CT: what is not the patient becomes air
     pad: float | None = None  # physical value of voxels without data; none = the lower end of the scale
     nan: Literal["refuse", "mask"] = "refuse"  # values that are not finite: "mask" makes them invalid
     scale: Intensity = Factory(Intensity)

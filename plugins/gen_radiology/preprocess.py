@@ -65,6 +65,8 @@ def _whole(source: Source, options: Volumes) -> Prepared:
     """Read, turned to the patient's axes, and resampled to dataset.spacing_mm."""
     image, masks = source.read(bool(options.masks))
     _check(image, options, source.where)
+    if options.remove_table:
+        _remove_table(image)
     shape = " x ".join(map(str, image.array.shape))
     made = Prepared(
         np.where(np.isfinite(image.array), image.array, np.float32(np.nan)),
@@ -85,6 +87,19 @@ def _whole(source: Source, options: Volumes) -> Prepared:
         spacing = np.linalg.norm(made.affine[:3, :3], axis=0)
         _resample(made, spacing_grid(made.array.shape, spacing, options.spacing_mm), options)
     return made
+
+
+def _remove_table(image: Image) -> None:
+    from gen_radiology.lungs import body_mask, without_table
+
+    body, notes = body_mask(image)
+    image.warnings += notes
+    if body.any():
+        missing = ~np.isfinite(image.array)
+        image.array = without_table(image, body)
+        image.array[missing] = np.nan
+    else:
+        image.warnings.append("no patient found: nothing removed about it")
 
 
 def _check(image: Image, options: Volumes, where: str) -> None:
@@ -130,22 +145,48 @@ def _fitted(
     if options.fit == "resize":
         _resample(made, size_grid(whole.array.shape, size), options)
         return made
+    if options.fit == "lungs":
+        corner, block = _about_lungs(made, source, options)
+        _crop(made, corner, block, "lungs")
+        _resample(made, size_grid(block, size), options)
+        return made
     if source.focus is not None:
         index = np.linalg.inv(whole.affine) @ [*source.focus, 1.0]
         corner, how = crop_pad.around(index[:3], size), "nodule"
+    elif options.at == "lungs":
+        corner, block = _about_lungs(made, source, options)
+        middle = np.array(corner) + (np.array(block) - 1) / 2
+        corner, how = crop_pad.inside(crop_pad.around(middle, size), (0, 0, 0), whole.array.shape, size), "lungs"
     else:
         corner, how = crop_pad.place(whole.array, whole.masks, size, options.at, units, source.where)
     if how.startswith("centre:"):
         made.notes.append(f"dataset.at = '{options.at}': {how.removeprefix('centre: ')}; centred")
-    if corner == (0, 0, 0) and size == whole.array.shape:
-        return made
-    made.history.append(crop_pad.describe(whole.array.shape, corner, size, how))
-    made.array = crop_pad.cut(whole.array, corner, size)
-    made.masks = {name: crop_pad.cut(mask, corner, size) for name, mask in whole.masks.items()}
-    made.affine = crop_pad.moved(whole.affine, corner)
-    made.mask_notes += [
-        f"{int(mask.sum() - made.masks[name].sum())} of {int(mask.sum())} voxels of mask '{name}' lie outside the crop"
-        for name, mask in whole.masks.items()
-        if source.focus is None and mask.sum() > made.masks[name].sum()
-    ]
+    if corner != (0, 0, 0) or size != whole.array.shape:
+        _crop(made, corner, size, how)
     return made
+
+
+def _about_lungs(made: Prepared, source: Source, options: Volumes) -> tuple[Size, Size]:
+    """Corner and size of the block about both lungs, in voxels. Raises: DataError where it is no CT in HU."""
+    from gen_radiology.lung_alignment import lung_box
+    from gen_radiology.lungs import find_lungs
+
+    air = np.where(np.isfinite(made.array), made.array, np.float32(-1000.0))
+    image = Image(air, made.affine, source.id, source.subject, source.modality, "HU")
+    lungs = find_lungs(image)
+    box, notes = lung_box(image, lungs, options.lung_margin_mm, options.lung_extent_mm)
+    made.notes += [*lungs.notes, *notes]
+    return box.corner, box.shape
+
+
+def _crop(made: Prepared, corner: Size, size: Size, how: str) -> None:
+    before = {name: int(mask.sum()) for name, mask in made.masks.items()}
+    made.history.append(crop_pad.describe(made.array.shape, corner, size, how))
+    made.array = crop_pad.cut(made.array, corner, size)
+    made.masks = {name: crop_pad.cut(mask, corner, size) for name, mask in made.masks.items()}
+    made.affine = crop_pad.moved(made.affine, corner)
+    made.mask_notes += [
+        f"{before[name] - int(mask.sum())} of {before[name]} voxels of mask '{name}' lie outside the crop"
+        for name, mask in made.masks.items()
+        if how != "nodule" and mask.sum() < before[name]
+    ]

@@ -156,6 +156,41 @@ def test_a_crop_can_be_centred_on_a_mask(make, root):
     assert sample.masks["lesion"].sum() == whole.sum()
 
 
+def thorax(i):
+    """A CT of air, a body with two lungs at a place of its own, and a table below it: (24, 40, 48) voxels of 5 mm."""
+    array = np.full((24, 40, 48), -1000, np.float32)
+    z, y, x = np.indices(array.shape)
+    dy, dx = (i % 3) * 3 - 3, (i % 2) * 4 - 2
+    array[((y - 18 - dy) / 12) ** 2 + ((x - 23.5 - dx) / 18) ** 2 < 1] = 40
+    lungs = np.zeros(array.shape, bool)
+    for side in (-8, 8):
+        lungs |= ((z - 11) / 8) ** 2 + ((y - 18 - dy) / 8) ** 2 + ((x - 23.5 - dx - side) / 6) ** 2 < 1
+    array[lungs] = -850
+    array[:, 37:39, 6:42] = 200
+    return array, lungs
+
+
+def test_volumes_are_aligned_by_their_lungs_and_freed_from_the_table(make, root):
+    for i in range(6):
+        array, lungs = thorax(i)
+        save(root / f"p{i}" / "image.nii.gz", array, affine_ras((5.0, 5.0, 5.0)))
+        save(root / f"p{i}" / "lesion.nii.gz", lungs, affine_ras((5.0, 5.0, 5.0)))
+    centred = make(size=(20, 30, 32), at="lungs", remove_table=True)
+    aligned = make(size=(20, 22, 36), fit="lungs", lung_extent_mm=(100.0, 110.0, 180.0))
+    fitted = make(size=(10, 12, 14), fit="lungs", lung_margin_mm=(10.0, 10.0, 10.0))
+    for dataset in (centred, aligned, fitted):
+        for name in ("train", "val"):
+            for sample in dataset.split(name):
+                ends = np.argwhere(sample.masks["lesion"])
+                middle = (ends.min(0) + ends.max(0)) / 2
+                assert np.abs(middle - (np.array(dataset.size) - 1) / 2).max() <= 1.0, (sample.id, middle)
+    assert aligned.spec.spacing_mm == (5.0, 5.0, 5.0) and fitted.spec.spacing_mm is None
+    bright = [(s.scale.to_physical(s.x)[0] > 150).sum() for s in centred.split("train")]
+    assert not any(bright) and (make(size=None).split("train")[0].x > 0.15).any()
+    with pytest.raises(DataError, match="lungs are found in CT"):
+        make(size=(20, 30, 32), at="lungs", modality="MR").prepare()
+
+
 def test_resampling_keeps_the_place_and_says_so(make):
     dataset = make(size=None, spacing_mm=(5.0, 1.6, 1.2))
     assert dataset.spec.size == (3, 5, 11) and dataset.spec.spacing_mm == (5.0, 1.6, 1.2)
@@ -379,6 +414,7 @@ def test_what_a_recipe_cannot_ask_for_is_refused_at_once(make):
         ("'tumour' is in neither dataset.mask_files", {"masks": ("tumour",)}),
         ("dataset.table, which is not set", {"scalars": ("age",)}),
         ("needs volume.size", {"kind": Lidc, "unit": "nodule", "size": None}),
+        ("fit = 'lungs' needs volume.size", {"fit": "lungs", "size": None}),
         ("leave dataset.at", {"at": "foreground", "crop": Crop(size=(1, 2, 3))}),
     ):
         with pytest.raises(RecipeError, match=message):
