@@ -36,7 +36,7 @@ class AutoencoderKl:
     """[codec] use = "autoencoder-kl"."""
 
     stride: tuple[int, int, int] = field(default=(4, 4, 4), validator=check_stride)  # D, H, W
-    width: int = positive(64, metadata={"smoke": 8})
+    width: int = positive(64, metadata={"smoke": 4})
     # width x multiplier = channels of a level, finest first: one more than the stride has halvings
     multipliers: tuple[float, ...] = field(default=(1.0, 1.0, 1.0), validator=check_multipliers)
     blocks: int = positive(2, metadata={"smoke": 1})  # residual blocks a level

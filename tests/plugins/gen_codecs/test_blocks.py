@@ -7,12 +7,16 @@ from torch import nn
 
 from gen_codecs.blocks import (
     Conv3d,
+    PadDownConv3d,
+    RepeatUpConv3d,
     ResidualBlock,
     UpConv3d,
     depth_to_space,
     factor_stride,
     frozen_statistics,
     norm,
+    pad_up,
+    repeat_voxels,
     resample_kernel,
     space_to_depth,
 )
@@ -189,3 +193,69 @@ def test_weight_gradients_of_wide_layers_are_right_in_bf16(threads, depth):
     finally:
         torch.set_num_threads(before)
     assert (gradients[1] - gradients[0]).norm() < 0.02 * gradients[0].norm()
+
+
+# Of the KL autoencoder
+
+
+@pytest.mark.parametrize("stride", [(2, 2, 2), (1, 2, 2), (2, 1, 2)])
+@pytest.mark.parametrize("depth", [1, 6])
+def test_padding_behind_halves_even_sizes(stride, depth):
+    if depth == 1 and stride[0] == 2:
+        depth = 2
+    torch.manual_seed(0)
+    conv = PadDownConv3d(3, 4, stride)
+    x = torch.randn(2, 3, depth, 8, 10)
+    front = [1 - (s > 1) for s in stride]  # kept axes are padded on both sides, halved ones behind only
+    padded = F.pad(x, (front[2], 1, front[1], 1, front[0], 1))
+    want = F.conv3d(padded, conv.weight, conv.bias, stride)
+    got = conv(x)
+    assert got.shape[2:] == tuple(n // s for n, s in zip(x.shape[2:], stride))
+    assert torch.allclose(got, want, atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [(2, 2, 2), (1, 2, 2), (1, 1, 4)])
+def test_repeated_voxels_are_nearest_interpolation_gradient_included(stride):
+    x = torch.randn(2, 3, 2, 4, 5, requires_grad=True)
+    got, want = repeat_voxels(x, stride), F.interpolate(x, scale_factor=stride, mode="nearest")
+    assert torch.equal(got, want)
+    weights = torch.randn(got.shape)
+    gradients = [torch.autograd.grad((t * weights).sum(), x)[0] for t in (got, want)]
+    assert torch.allclose(*gradients, atol=1e-5)
+
+
+def test_linear_up_sampling_keeps_ramps_away_from_the_rim():
+    up = RepeatUpConv3d(1, 1, (2, 2, 2), linear=True)
+    torch.nn.init.zeros_(up.conv.weight)
+    torch.nn.init.zeros_(up.conv.bias)
+    up.conv.weight.data[0, 0, 1, 1, 1] = 1
+    x = torch.arange(4.0).expand(1, 1, 2, 3, 4)
+    assert torch.allclose(up(x)[0, 0, 1, 1, 1:-1], torch.arange(0.25, 3.0, 0.5))
+
+
+def test_padding_up_repeats_the_last_voxels_and_leaves_even_sizes_alone():
+    x = torch.randn(2, 3, 4, 5, 6)
+    assert pad_up(x, (4, 5, 3)) is x
+    padded = pad_up(x, (3, 4, 4))
+    assert padded.shape == (2, 3, 6, 8, 8)
+    assert torch.equal(padded[:, :, :4, :5, :6], x)
+    assert torch.equal(padded[:, :, 5, 7, 7], x[:, :, -1, -1, -1])
+
+
+def test_a_residual_block_that_changes_channels_has_a_shortcut():
+    torch.manual_seed(0)
+    block = ResidualBlock(4, "group", 2, "zeros", 6)
+    torch.nn.init.zeros_(block.conv2.weight)
+    torch.nn.init.zeros_(block.conv2.bias)
+    x = torch.randn(2, 4, 3, 5, 7)
+    want = torch.einsum("oc,bcdhw->bodhw", block.shortcut.weight[:, :, 0, 0, 0], x) + block.shortcut.bias.view(
+        6, 1, 1, 1
+    )
+    assert torch.allclose(block(x), want, atol=1e-5)
+    assert not [k for k in ResidualBlock(4, "group", 2, "zeros").state_dict() if "shortcut" in k]
+
+
+@pytest.mark.parametrize("stride", [(2, 2, 2), (1, 2, 2), (2, 1, 2)])
+@pytest.mark.parametrize("channels", [16, 64])
+def test_bf16_gradients_of_halving_convolutions_are_right_at_every_depth(stride, channels):
+    assert wrong(PadDownConv3d(channels, channels, stride), channels) == []
