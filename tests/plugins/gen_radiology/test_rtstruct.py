@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.path import Path as Outline
 
-from gen_core.errors import DataError
+from gen_core.errors import DataError, MissingError
 from gen_radiology.dicom_series import find_series, read_series
 from gen_radiology.image import Image
 from gen_radiology.roi_names import RoiNames
@@ -300,3 +301,9 @@ def test_a_file_that_is_cut_off_is_an_error_or_told_and_never_a_crash(tmp_path, 
         assert str(error).startswith(str(path)) and "\n" not in str(error)
     else:
         assert found.notes or found.masks["GTV"].sum() == 5 * 36  # only what comes behind the contours is missing
+
+
+def test_without_pydicom_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    with pytest.raises(MissingError, match=r"pip install 'gen-imaging\[dicom\]'"):
+        read_rtstruct(DATA / "sts_002/CT/dicom/mask/RS.dcm")
