@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from attrs import Factory, define
 
 from gen_core import atomic
-from gen_core.errors import UsageError
 
 PARTS = ("image", "structures", "segmentation")
 
@@ -49,23 +48,6 @@ class Inventory:
             told = {"complete": not missing, "missing": ", ".join(missing)}
             rows.append({"patient": patient, **holdings.count, **told})
         return rows
-
-
-def required_parts(text: str) -> tuple[str, ...]:
-    """ "image,structures" -> ("image", "structures"). Raises: UsageError for a part that there is not."""
-    parts = tuple(part.strip() for part in text.split(",") if part.strip())
-    unknown = [part for part in parts if part not in PARTS]
-    if unknown or not parts:
-        raise UsageError(f"--require {text}: expected some of {', '.join(PARTS)}")
-    return parts
-
-
-def summed(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Left-out rows by patient and reason, with how many files each: what fits on a screen."""
-    count: dict[tuple[str, str], int] = defaultdict(int)
-    for row in rows:
-        count[row["patient"], row["reason"]] += 1
-    return [{"patient": p, "files": n, "reason": reason} for (p, reason), n in sorted(count.items())]
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:

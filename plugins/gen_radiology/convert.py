@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,8 +30,9 @@ from gen_radiology.converted_files import (
     owners_of,
     remove,
 )
-from gen_radiology.deidentify import SIDECAR, Cleaner, Pseudonyms, burned_in, read_file, telling_words, without
+from gen_radiology.deidentify import Cleaner, burned_in, header_facts, read_file, telling_words, without
 from gen_radiology.inspect_masks import MaskFile, MaskFiles
+from gen_radiology.pseudonyms import Pseudonyms
 from gen_radiology.writer_options import Converting as Options
 
 REPORT, LEFT_OUT = "report.json", "left_out.csv"
@@ -321,7 +323,8 @@ class Job:
         """Remember what must not be told of a patient."""
         known = self.words.setdefault(unit.patient, set())
         known |= telling_words(data)
-        known |= {w for w in (unit.series.subject.casefold(), unit.series.id.casefold()) if len(w) > 2}
+        files = (name for m in unit.masks for name in (m.path.name, _stem(m.path)))
+        known |= {w.casefold() for w in (unit.series.subject, unit.series.id, *files) if len(w) > 2}
 
     def _quiet(self, text: str, patient: str) -> str:
         """Text without paths, names and numbers of a patient."""
@@ -361,26 +364,9 @@ class Job:
         """A reason as the report may tell it: what follows the last path, without the patient's words."""
         if self.asked.keep_ids:
             return row["reason"]
-        text = " ".join("[file]" if os.sep in word else word for word in row["reason"].split())
+        text = re.sub(re.escape(str(self.asked.source)) + ".*?(?=: |; |$)", "[file]", row["reason"])
+        text = " ".join("[file]" if os.sep in word else word for word in text.split())
         return self._quiet(text, row["patient"])
-
-
-def header_facts(clean: Any, characteristics: bool) -> dict[str, Any]:
-    """The listed elements of a cleaned data set as JSON, for the sidecar."""
-    listed = SIDECAR | ({"PatientSex", "PatientAge", "PatientSize", "PatientWeight"} if characteristics else set())
-    found: dict[str, Any] = {}
-    for element in clean:
-        if element.keyword in listed and element.value not in (None, ""):
-            found[element.keyword] = _plain(element.value)
-    return found
-
-
-def _plain(value: Any) -> Any:
-    from pydicom.multival import MultiValue
-
-    if isinstance(value, MultiValue | list | tuple):
-        return [_plain(v) for v in value]
-    return value if isinstance(value, int) else float(value) if isinstance(value, float) else str(value)
 
 
 def _stem(path: Path) -> str:
