@@ -24,6 +24,8 @@ IMPLICIT, BIG_ENDIAN, DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.
 NATIVE = (IMPLICIT, "1.2.840.10008.1.2.1", BIG_ENDIAN, DEFLATED)  # pixel data as plain numbers
 RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")  # segments; label map
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+PLACED = ("CT", "MR", "PT")  # modalities whose images must have a place in the patient
 NO_IMAGES = {
     "1.2.840.10008.1.3.10": "DICOMDIR, an index of files",
     "1.2.840.10008.5.1.4.1.1.481.2": "RTDOSE: a dose, no image",
@@ -348,7 +350,7 @@ def _skip(head: bytes, pos: int, explicit: bool, order: str) -> int:
 
 
 def why_no_image(header: Header) -> str:
-    """Why an object is no image to stack, "" if it is one."""
+    """Why an object is no image to stack although nothing need be wrong with it, "" if it is one."""
     sop = header.text("SOPClassUID")
     if sop in NO_IMAGES:
         return NO_IMAGES[sop]
@@ -359,4 +361,9 @@ def why_no_image(header: Header) -> str:
         return "localizer"
     if header.number("SamplesPerPixel", 1) != 1:
         return f"{kind}: colour, {header.number('SamplesPerPixel'):g} samples a pixel"
-    return ""
+    if header.enhanced:
+        return ""
+    if header.raw("NumberOfFrames").strip(b" \0") not in (b"", b"1"):
+        return f"{kind}: several frames without places"
+    screenshot = kind not in PLACED or sop.startswith(SECONDARY_CAPTURE)
+    return f"{kind}: no place in the patient" if screenshot and not header.raw("ImagePositionPatient") else ""

@@ -17,7 +17,7 @@ import numpy as np
 from attrs import Factory, define
 
 from gen_core.errors import DataError
-from gen_radiology.dicom_files import Header
+from gen_radiology.dicom_files import DEFLATED, Header
 
 EVEN = 0.02  # gaps differ by less than this share of the median gap (headers are often rounded)
 STRAIGHT = 0.1  # pixels: positions leave their line by less
@@ -79,10 +79,6 @@ def frames_of(header: Header) -> list[Frame]:
         raise DataError(f"{header.path}: Rows x Columns is {size[0]} x {size[1]}, expected at least 1 x 1")
     if header.enhanced:
         return _enhanced_frames(header, size)
-    if header.number("NumberOfFrames", 1) != 1:
-        raise DataError(
-            f"{header.path}: {header.number('NumberOfFrames'):g} frames without functional groups: no places"
-        )
     position = header.numbers("ImagePositionPatient", 3)
     orientation = header.numbers("ImageOrientationPatient", 6)
     spacing = header.numbers("PixelSpacing", 2)
@@ -177,6 +173,8 @@ def _enhanced_frames(header: Header, size: tuple[int, int]) -> list[Frame]:
     """The frames of an enhanced multi-frame object, from its shared and per-frame functional groups."""
     from pydicom import dcmread
 
+    if header.syntax == DEFLATED:  # pydicom would inflate all of it, however much that is
+        raise DataError(f"{header.path}: an enhanced multi-frame image in deflated form: not supported")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

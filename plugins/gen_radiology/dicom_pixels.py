@@ -9,6 +9,7 @@ C.7.6.3.1.2 (photometric interpretation).
 from __future__ import annotations
 
 import os
+import struct
 import warnings
 import zlib
 from collections.abc import Iterable
@@ -23,10 +24,12 @@ from gen_radiology.dicom_files import DEFLATED, NATIVE, UNDEFINED, Header
 from gen_radiology.dicom_geometry import Frame
 
 MEASURED = ("CT", "PT")  # values are quantities: MONOCHROME1 says how to show them, not what they are
-PIXELS_A_BYTE = 4000  # no coder packs a real image tighter; more is a header that lies
+PIXELS_A_BYTE = 1000  # no coder packs a real image tighter; more is a header that lies
+RLE_PIXELS_A_BYTE = 64  # two bytes stand for 128 at most
 SMALL = 1 << 20  # pixels that any file may claim: an empty image packs without limit
 EXACT = 1 << 24  # whole numbers up to here are exact in float32
 THREADS = 4
+RLE = "1.2.840.10008.1.2.5"
 FEW = 16  # frames below which threads do not pay
 
 
@@ -90,7 +93,8 @@ def check_size(header: Header) -> None:
     claim = f"{rows} rows x {columns} columns x {frames} frames"
     if header.syntax not in NATIVE or header.syntax == DEFLATED:
         there = header.size - offset * (header.syntax != DEFLATED)
-        if pixels > max(SMALL, PIXELS_A_BYTE * there) or there <= 0:
+        packed = RLE_PIXELS_A_BYTE if header.syntax == RLE else PIXELS_A_BYTE
+        if pixels > max(SMALL, packed * there) or there <= 0:
             raise DataError(f"{header.path}: {claim} cannot come out of {max(there, 0)} bytes of compressed pixel data")
         return
     need = pixels * how.dtype.itemsize
@@ -183,11 +187,13 @@ def _decode(header: Header, how: Stored, wanted: list[tuple[Frame, np.ndarray]])
     from pydicom.pixels import get_decoder, iter_pixels
     from pydicom.uid import UID
 
-    syntax = UID(header.syntax)
     try:
-        decoder = get_decoder(syntax)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            syntax = UID(header.syntax)
+            decoder = get_decoder(syntax)
     except NotImplementedError:
-        raise DataError(f"{header.path}: transfer syntax {header.syntax} ({syntax.name}) is not known") from None
+        raise DataError(f"{header.path}: transfer syntax '{_plain(header.syntax)}' is not known") from None
     if not decoder.is_available:
         raise MissingError(f"{header.path}: no decoder for {syntax.name}: pip install 'gen-imaging[dicom]'")
     indices = [frame.index for frame, _ in wanted]
@@ -195,16 +201,55 @@ def _decode(header: Header, how: Stored, wanted: list[tuple[Frame, np.ndarray]])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            decoded = iter_pixels(header.path, raw=True, indices=None if every else indices)
+            plain = header.syntax == RLE and not _rle_is_tidy(header, how, indices)
+            plugin = "pydicom" if plain else ""
+            decoded = iter_pixels(header.path, raw=True, indices=None if every else indices, decoding_plugin=plugin)
             for (frame, out), pixels in zip(wanted, decoded, strict=True):
                 if pixels.shape != frame.size:
                     raise DataError(f"{header.path}: decodes to {pixels.shape}, header says {frame.size}")
                 to_physical(np.ascontiguousarray(pixels), _decoded(how, pixels.dtype), frame, out)
     except (DataError, MissingError):
         raise
-    except Exception as error:  # decoders raise what they like on damaged data
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # decoders raise what they like on damaged data; a panic in Rust is no Exception
         line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise DataError(f"{header.path}: pixel data cannot be decoded ({syntax.name}): {line}") from None
+
+
+def _rle_is_tidy(header: Header, how: Stored, indices: list[int]) -> bool:
+    """Whether the runs of every frame fill their planes to the pixel.
+
+    Where they do not, the decoder in Rust panics, with a trace on the screen; pydicom's own raises, or bears with it.
+    Source: DICOM PS3.5, annex G (a header of 16 words, then byte planes packed by PackBits).
+    """
+    from pydicom.encaps import generate_frames
+
+    count, wanted = header.whole("NumberOfFrames", 1), set(indices)
+    pixels = header.whole("Rows") * header.whole("Columns")
+    with header.path.open("rb") as file:
+        file.seek(header.pixels[2])
+        for index, data in enumerate(generate_frames(file, number_of_frames=count)):
+            if index not in wanted:
+                continue
+            segments, *offsets = struct.unpack("<16I", data[:64].ljust(64, b"\0"))
+            if segments != how.dtype.itemsize:
+                return False
+            for start, end in zip(offsets[:segments], [*offsets[1:segments], len(data)]):
+                at, left = start, pixels
+                while left > 0 and at < end:
+                    run = data[at]
+                    if run < 128:
+                        at, left = at + run + 2, left - run - 1
+                    else:
+                        at, left = at + 1 + (run > 128), left - (257 - run) * (run > 128)
+                if left or not 64 <= start <= end <= len(data) or not 0 <= end - at <= 1:
+                    return False
+    return True
+
+
+def _plain(text: str) -> str:
+    return text[:64].encode("unicode_escape").decode()
 
 
 def _decoded(how: Stored, dtype: np.dtype) -> Stored:

@@ -17,6 +17,7 @@ from attrs import Factory, define
 
 from gen_core.errors import DataError
 from gen_radiology.dicom_files import (
+    PLACED,
     RTSTRUCT,
     SEGMENTATIONS,
     TAGS,
@@ -32,7 +33,6 @@ from gen_radiology.dicom_pixels import check_size, decoder_note, padding_value, 
 from gen_radiology.image import Image
 
 POLICIES = ("refuse", "warn", "resample")
-PLACED = ("CT", "MR", "PT", "NM")  # modalities whose images must have a place in the patient
 RANKED = ("TemporalPositionIdentifier", "TriggerTime", "AcquisitionTime", "ContentTime")
 SHORT = {"TemporalPositionIdentifier": "t", "TriggerTime": "trigger", "DiffusionBValue": "b", "EchoTime": "te",
          "DiffusionGradientOrientation": "g", "EchoNumbers": "echo", "ImageType": "type"}  # fmt: skip
@@ -139,8 +139,6 @@ def find_objects(root: Path) -> DicomFolder:
         except DataError as error:
             found.left_out.append((path, str(error).removeprefix(f"{path}: ")))
             continue
-        if not why and modality not in PLACED and not header.enhanced and not header.raw("ImagePositionPatient"):
-            why = f"{modality or 'image'}: no place in the patient"
         if why:
             found.left_out.append((path, why))
             continue
@@ -150,6 +148,9 @@ def find_objects(root: Path) -> DicomFolder:
             if header.damage:
                 raise DataError(f"{path}: {header.damage}")
         except DataError as error:
+            if modality not in PLACED:
+                found.left_out.append((path, str(error).removeprefix(f"{path}: ")))
+                continue
             frames, problem = [], str(error)
         key = (
             subject_of(header),
@@ -338,7 +339,10 @@ def _read_stack(series: Series, name: str, what: dict[str, Any], frames: list[Fr
             '"resample" interpolates onto an even grid)'
         )
     frames = grid.frames
-    array = np.empty(grid.shape, np.float32)
+    try:
+        array = np.empty(grid.shape, np.float32)
+    except MemoryError:
+        raise DataError(f"{where}: {' x '.join(map(str, grid.shape))} voxels do not fit into memory") from None
     read_frames(frames, array)
     affine, uids = grid.affine, tuple(frame.uid for frame in frames)
     head = frames[0].header

@@ -82,8 +82,13 @@ def test_localizers_colour_and_pictures_without_a_place_are_left_out_with_the_re
 
     dicom.series(tmp_path / "scout", dicom.stored((1, 8, 9)), change=localizer, orientation=dicom.CORONAL)
     picture = dicom.put_pixels(dicom.dataset("CT", sop=SECONDARY_CAPTURE), dicom.stored((8, 9)))
-    picture.Modality = "OT"
     dicom.save(picture, tmp_path / "picture.dcm")
+    loop = dicom.put_pixels(dicom.dataset("MR"), dicom.stored((4, 8, 9)))
+    loop.NumberOfFrames = 4
+    dicom.save(loop, tmp_path / "loop.dcm")
+    scan = dicom.put_pixels(dicom.dataset("CT"), dicom.stored((8, 9)))
+    scan.Modality = "US"
+    dicom.save(scan, tmp_path / "scan.dcm")
     colour = dicom.put_pixels(dicom.dataset("CT"), dicom.stored((8, 9)))
     colour.SamplesPerPixel = 3
     dicom.save(colour, tmp_path / "colour.dcm")
@@ -94,7 +99,9 @@ def test_localizers_colour_and_pictures_without_a_place_are_left_out_with_the_re
     assert len(found.series) == 1 and found.series[0].shape == (5, 6, 7)
     assert {path.name: why for path, why in found.left_out} == {
         "001.dcm": "localizer",
-        "picture.dcm": "OT: no place in the patient",
+        "picture.dcm": "CT: no place in the patient",
+        "loop.dcm": "MR: several frames without places",
+        "scan.dcm": "US: no place in the patient",
         "colour.dcm": "CT: colour, 3 samples a pixel",
         "plan.dcm": "RTPLAN: no pixel data",
     }
