@@ -4,23 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from attrs import frozen
-from torch import Tensor
-
 from gen_core.run.context import RunContext
-from gen_core.run.sample_conditions import SampleConditions, Under
+from gen_core.run.drawn import Drawn, Under
+from gen_core.run.sample_conditions import SampleConditions
 from gen_core.run.sampling import draw_chunk, indices_of, sample_seed
-
-
-@frozen(eq=False)
-class Drawn:
-    """A chunk of samples: z (n, c, d, h, w), x (n, C, D, H, W), seconds spent, and what each was drawn under."""
-
-    chunk: int
-    z: Tensor
-    x: Tensor
-    seconds: dict[str, float]
-    under: list[Under]
 
 
 def draw(ctx: RunContext, work: list[int]) -> Iterator[Drawn]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gen_core import __version__, atomic
+from gen_core.run.drawn import Under
 from gen_core.run.folder import read_json, sha256_file
-from gen_core.run.sample_conditions import Under
 from gen_core.volume import VolumeSpec
 from gen_core.writer import Writer
 

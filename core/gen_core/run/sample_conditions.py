@@ -9,31 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from attrs import Factory, evolve, frozen
+from attrs import evolve
 
 from gen_core.batch import known
 from gen_core.condition import VECTORS, Conditions
 from gen_core.engine.seeds import stable_seed
 from gen_core.errors import DataError, UsageError
+from gen_core.inspect import find_reader
 from gen_core.options import ConditionOptions
+from gen_core.recipe import load_recipe
 from gen_core.registry import did_you_mean
 from gen_core.run.conditioning import UNKNOWN, with_values
+from gen_core.run.drawn import Under
 from gen_core.run.folder import LOCK_RECIPE, RunFolder, read_json
 from gen_core.run.sample_sources import NONE, SPLITS
+from gen_core.run.sample_store import accepted_samples
 from gen_core.volume import Sample, Scale
-
-
-@frozen
-class Under:
-    """What one sample was drawn under.
-
-    values: condition values by their names in the data set, as `Sample.condition` holds them. masks: name ->
-    (D or 1, H, W) bool that it was asked to follow. told: the same in words, for people.
-    """
-
-    values: dict[str, Any] = Factory(dict)
-    masks: dict[str, np.ndarray] = Factory(dict)
-    told: dict[str, Any] = Factory(dict)
 
 
 class SampleConditions:
@@ -184,9 +175,6 @@ class SampleConditions:
     @cached_property
     def _run(self) -> tuple[Any, Scale]:
         """The accepted samples of the run that conditions come from, and their scale."""
-        from gen_core.recipe import load_recipe
-        from gen_core.run.sample_store import accepted_samples
-
         folder = RunFolder(Path(self.options.conditions))
         if not folder.exists or folder.done("sample") is None:
             raise UsageError(
@@ -218,8 +206,6 @@ def read_mask(path: Path, size: tuple[int, int, int], registry: Any) -> np.ndarr
 
     Raises: DataError for a file no reader knows or of another size.
     """
-    from gen_core.inspect import find_reader
-
     raw = find_reader(path, registry)[1].open(path)
     array = np.asarray(raw.array)
     if raw.axes in ("xyz", "yxb"):  # NIfTI's order; cubes with the depth last

@@ -14,9 +14,8 @@ from torch import Tensor
 
 from gen_core import atomic
 from gen_core.dataset import Split
-from gen_core.run.drawing import Drawn
+from gen_core.run.drawn import Drawn, Under
 from gen_core.run.folder import RunFolder, read_json
-from gen_core.run.sample_conditions import Under
 from gen_core.volume import Sample
 
 REJECTED = "rejected.json"
