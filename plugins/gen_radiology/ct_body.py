@@ -24,22 +24,26 @@ BLOCK_MM = 2.5
 PLATE_MM = 7.0  # half the thickness of what is a table rather than a patient
 RESIDUE_MM2 = 300.0  # of a slice: what an opening takes from the edge of a body; more is something attached
 BODY_ML = 10.0  # less is no patient
-CROSS, SQUARE = np.zeros((3, 3, 3), bool), np.zeros((3, 3, 3), bool)  # within a slice
-CROSS[1, 1, :] = CROSS[1, :, 1] = SQUARE[1] = True
-CROSS.flags.writeable = SQUARE.flags.writeable = False
+CROSS, SQUARE, COLUMN = (np.zeros((3, 3, 3), bool) for _ in range(3))  # within a slice; in turn they make an octagon
+CROSS[1, 1, :] = CROSS[1, :, 1] = SQUARE[1] = COLUMN[1, :, 1] = True  # COLUMN where blocks are too wide for more
+for _shape in (CROSS, SQUARE, COLUMN):
+    _shape.flags.writeable = False
 
 
 def blocks(hu: np.ndarray, factor: np.ndarray) -> np.ndarray:
-    """Means over blocks of factor (z, y, x) voxels, HU clipped to -1000..400 (padding is air); what is over at the end
-    of an axis makes a smaller block."""
+    """Means over blocks of factor (z, y, x) voxels, then clipped to -1000..400 HU (padding is air).
+
+    Clipped last: noise about -1000 would rise otherwise, towards a lung. What is over at the end of an axis makes a
+    smaller block.
+    """
     starts = [np.arange(0, n, f) for n, f in zip(hu.shape, factor)]
     counts = [np.diff([*s, n]) for s, n in zip(starts, hu.shape)]
     out = np.empty([len(s) for s in starts], np.float32)
     for k, (start, count) in enumerate(zip(starts[0], counts[0])):
-        slab = np.nan_to_num(hu[start : start + count].astype(np.float32), nan=-1000.0).clip(-1000.0, 400.0).mean(0)
+        slab = np.nan_to_num(hu[start : start + count].astype(np.float32), nan=-1000.0).clip(-2048.0, 3000.0).mean(0)
         slab = np.add.reduceat(np.add.reduceat(slab, starts[1], axis=0), starts[2], axis=1)
         out[k] = slab / (counts[1][:, None] * counts[2])
-    return out
+    return out.clip(-1000.0, 400.0)
 
 
 def refine(
@@ -69,10 +73,12 @@ def find_body(c: np.ndarray, mm: np.ndarray, notes: list[str]) -> tuple[np.ndarr
     outside = _room(c, air, mm)
     solid = ~outside & ~(air & _empty_or_thin(c, air, mm))
     rounds = max(1, round(PLATE_MM / mm[1]))
+    shapes = [COLUMN if (i + 1) * mm[2] > 2 * PLATE_MM else SQUARE if i % 2 else CROSS for i in range(rounds)]
     core = solid
-    for turn in range(2 * rounds):  # cross and square in turn: an octagon
-        step = ndimage.binary_erosion if turn < rounds else ndimage.binary_dilation
-        core = step(core, SQUARE if turn % 2 else CROSS, border_value=int(turn < rounds))
+    for shape in shapes:
+        core = ndimage.binary_erosion(core, shape, border_value=1)  # a body that the edge cuts goes on beyond it
+    for shape in shapes:
+        core = ndimage.binary_dilation(core, shape)
     core &= solid
     labels, n = ndimage.label(core)
     sizes = np.bincount(labels.ravel(), minlength=n + 1)[1:]

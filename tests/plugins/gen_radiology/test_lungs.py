@@ -156,6 +156,33 @@ def test_finer_voxels_give_the_same_volumes():
     assert dice(found.body, masks["body"]) > 0.99
 
 
+def test_a_noisy_scan_at_low_dose_is_found_as_well():
+    shape, spacing = (24, 161, 187), (9.0, 2.0, 2.2)
+    hu, masks = torso(shape, spacing, noise=110)
+    found = find_lungs(ct(hu, spacing))
+    assert dice(found.left, masks["left"]) > 0.95 and dice(found.right, masks["right"]) > 0.95
+    assert dice(found.body, masks["body"]) > 0.97
+
+
+def test_thick_sagittal_slices_are_enough():
+    shape, spacing = (90, 84, 31), (2.5, 3.5, 11.0)
+    hu, masks = torso(shape, spacing)
+    found = find_lungs(ct(hu, spacing))
+    assert dice(found.left, masks["left"]) > 0.95 and dice(found.right, masks["right"]) > 0.95
+    assert dice(found.body, masks["body"]) > 0.97
+
+
+def test_body_and_lungs_of_the_phantom_chest_agree_with_its_own_masks():
+    from gen_radiology.lung_phantom import render
+    from gen_radiology.lung_phantom_options import LungCtPhantom
+
+    spacing = (8.0, 4.0, 3.9)
+    hu, masks = render(LungCtPhantom(), (33, 92, 97), spacing, 3)
+    found = find_lungs(ct(hu, spacing))
+    assert dice(found.both, masks["lung"]) > 0.95 and dice(found.body, masks["body"]) > 0.98
+    assert 0.6 < found.left.sum() / found.right.sum() < 1.6
+
+
 # -- real lungs
 
 
