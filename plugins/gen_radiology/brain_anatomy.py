@@ -170,8 +170,8 @@ def sulci(head: Head, p: Place, fold: Folding, depth: Volume) -> Volume:
     depth: under the hull, positive inside; all of shape (n,).
     """
     medial, lateral = fissures(head, p, fold.depth)
-    depth = np.minimum(depth, medial)  # the medial wall is folded too
-    out = np.minimum(depth, lateral)
+    out = np.minimum(np.minimum(depth, medial), lateral)
+    depth = np.minimum(depth, 1.4 * medial)  # the medial wall is folded too, less deeply
     reach = np.maximum(_SULCUS_MM + _SULCUS_SD * fold.depth, 4.0)
     near = depth < reach + 8.0  # deeper there is no sulcus in reach
     z, y, x, depth = p.z[near] - np.float32(HEMISPHERE[0]), p.y[near], p.x[near], depth[near]

@@ -63,8 +63,9 @@ def build(options: BrainMriPhantom, context: DatasetContext) -> PhantomDataset:
         picture, masks = render(options, size, spacing, subject)
         return to_unit(spec.scale, picture), masks
 
-    def condition(subject: int) -> dict[str, Any]:
-        return {"lesion": int(draw(options, size, spacing, subject).lesions is not None)}
+    def facts(subject: int) -> tuple[dict[str, Any], Geometry]:
+        scan = draw(options, size, spacing, subject)
+        return {"lesion": int(scan.lesions is not None)}, Geometry(scan.grid.affine)
 
     phantom = Phantom(
         name="brain-mri-phantom",
@@ -72,8 +73,7 @@ def build(options: BrainMriPhantom, context: DatasetContext) -> PhantomDataset:
         version=VERSION,
         spec=spec,
         render=rendered,
-        condition=condition,
-        geometry=lambda subject: Geometry(draw(options, size, spacing, subject).grid.affine),
+        facts=facts,
         note="synthetic heads drawn from simple shapes; not patients",
     )
     return PhantomDataset(options, context, phantom)

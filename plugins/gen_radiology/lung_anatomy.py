@@ -102,7 +102,7 @@ def draw_chest(rng: np.random.Generator) -> Chest:
         aorta=float(rng.uniform(11.5, 15.0)),
         table_gap=float(rng.uniform(0.0, 14.0)),
         table_sag=float(rng.uniform(10.0, 45.0)),
-        density=float(rng.uniform(-885.0, -850.0)),
+        density=float(rng.uniform(-900.0, -868.0)),
         gas=float(rng.uniform(0.3, 1.0)),
         warp=(SmoothField.draw(rng, 75.0, REACH_MM), SmoothField.draw(rng, 75.0, REACH_MM)),
         mottle=SmoothField.draw(rng, 38.0, REACH_MM),
@@ -201,7 +201,8 @@ def middle_sdf(z: Any, y: Any, x: Any) -> Any:
 
 def spine_line(chest: Chest, z: Any) -> tuple[Any, Any]:
     """Centre of the vertebral bodies (y, x) at height z."""
-    return 64.0 - 12.0 * ((z + 25) / 130.0) ** 2, chest.spine_bend * np.cos((z + 40) / 110.0)
+    forward = 12.0 * ((z + 25) / 130.0) ** 2 + 0.003 * np.maximum(z - 60.0, 0.0) ** 2
+    return np.maximum(64.0 - forward, 12.0), chest.spine_bend * np.cos((z + 40) / 110.0)
 
 
 def heart_sdf(chest: Chest, z: Any, y: Any, x: Any) -> Any:
@@ -272,7 +273,7 @@ def shoulder_bones() -> Tubes:
             a = np.array((-34, 104, 100)) * (1 - t) + np.array((60, 92, 76)) * t
             b = np.array((-34, 104, 100)) * (1 - t) + np.array((70, 46, 148)) * t
             parts.append(Tubes.polyline(np.stack([a, (a + b) / 2 + (0, 4, 0), b]) * s, 2.2))
-        parts.append(Tubes.polyline(np.array([(92, 22, 172), (122, 12, 180)]) * s, 20.0))
+        parts.append(Tubes.polyline(np.array([(92, 22, 158), (120, 12, 160)]) * s, 20.0))
     return Tubes.join(parts)
 
 

@@ -87,8 +87,9 @@ def _find_place(
     points = low + span * rng.random((_TRIES, 3))
     at = to_canonical(chest, points).T
     depth = -np.minimum(lung_sdf(chest, *at, RIGHT), lung_sdf(chest, *at, LEFT)) * min(chest.scale)
-    edge = np.minimum(points - low, low + span - points)[:, 1:].min(1)
-    depth = np.where(edge > radius, depth, -1.0)
+    # Whole in the picture; across few slices its middle is.
+    edge = np.minimum(points - low, low + span - points) - np.minimum(radius, 0.3 * span)
+    depth = np.where((edge > 0).all(1), depth, -1.0)
     fits = np.abs(depth - 0.85 * radius) < 0.1 * radius if pleural else depth > 1.25 * radius + 2.0
     if fits.any():
         return points[int(np.argmax(fits))]

@@ -28,7 +28,7 @@ VERSION = 1  # of the picture: raise it when a volume would come out differently
 DEFAULT_SIZE = (64, 64, 64)
 CLASSES = ("none", *KINDS)
 MASKS = ("nodule", "lung", "body")
-_LUNG_MM = (-135.0, 85.0)  # heights above the carina between which there is lung in every chest
+_LUNG_MM = (-125.0, 75.0)  # heights above the carina between which there is lung in every chest
 _SHIFT_MM = 22.0  # sd-like reach of the scan's start along the body
 _SEEN_VOXELS = 2.5  # diameter of the smallest nodule that counts as visible
 
@@ -64,14 +64,17 @@ def build(options: LungCtPhantom, context: DatasetContext) -> PhantomDataset:
         hu, masks = render(options, size, spacing, subject)
         return to_unit(spec.scale, hu), masks
 
+    def facts(subject: int) -> tuple[dict[str, Any], Geometry]:
+        scan = draw(options, size, spacing, subject)
+        return condition(scan), Geometry(scan.grid.affine)
+
     phantom = Phantom(
         name="lung-ct-phantom",
         subject="chest",
         version=VERSION,
         spec=spec,
         render=rendered,
-        condition=lambda subject: condition(draw(options, size, spacing, subject)),
-        geometry=lambda subject: Geometry(draw(options, size, spacing, subject).grid.affine),
+        facts=facts,
         note="synthetic chests drawn from simple shapes; not patients",
     )
     return PhantomDataset(options, context, phantom)

@@ -6,6 +6,8 @@ HU: air -1000, inspired lung -910..-850, fat -100..-50, soft tissue 25..60, bloo
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -37,7 +39,7 @@ def noise_free(
     _middle(hu, chest, grid, p, wall, w)
     lungs, depth = _lungs(hu, chest, grid, p, mottle, w)
     _tubes(hu, chest, grid, vessels, airways, lungs)
-    _bones(hu, chest, grid, p)
+    _bones(hu, chest, grid, p, soft(body + 3.0, w))
     mask = np.zeros(grid.size, bool)
     if nodule is not None:
         _nodule(hu, mask, nodule, grid, lungs)
@@ -90,7 +92,7 @@ def _wall(hu: Volume, chest: Chest, grid: Grid, p: Place, body: Volume, inside: 
     # Muscles cover the cage by some 17 mm and never reach the skin.
     muscle = np.maximum(body + thick, cage - 19.0 - 3.0 * mottle)
     back = np.maximum(body + thick, np.maximum(30.0 - p.y, np.abs(p.x) - 62.0))
-    neck = np.maximum(body + np.minimum(thick, 9.0), 62.0 - p.z)
+    neck = np.maximum(body + np.minimum(thick, 9.0), 52.0 + 0.18 * (140.0 - np.abs(p.x)) + 9.0 * mottle - p.z)
     muscle = np.minimum(np.minimum(muscle, back), neck)
     streaks = np.abs(chest.streaks.on(*grid.axes))
     between = np.clip(1.0 - streaks / 0.20, 0.0, 1.0) * soft(4.0 - cage, w)
@@ -107,7 +109,7 @@ def _middle(hu: Volume, chest: Chest, grid: Grid, p: Place, wall: Volume, w: flo
     if (p.z < chest.domes[0] + 20).any():
         paint(hu, soft(under, w), 42.0)
         paint(hu, soft(np.maximum(p.z - dome + 5.0, wall + 5.0), w), FAT - 10.0)
-        liver = np.maximum(np.maximum(p.z - dome + 3.0, wall + 3.0), p.x - 18.0 + 0.55 * (p.y + 40.0) - 0.15 * p.z)
+        liver = np.maximum(np.maximum(p.z - dome + 3.0, wall + 3.0), p.x - 24.0 + 0.8 * (p.y + 40.0) - 0.15 * p.z)
         paint(hu, soft(liver, w), LIVER)
         keep = soft(np.maximum(p.z - dome + 4.0, wall + 3.0), w)
         stomach = ellipsoid(p.z, p.y, p.x, (chest.domes[1] - 52, -22.0, 66.0), (50.0, 46.0, 44.0))
@@ -154,34 +156,35 @@ def _tubes(hu: Volume, chest: Chest, grid: Grid, vessels: Tubes, airways: Tubes,
     paint(hu, lumen, -985.0)
 
 
-def _bones(hu: Volume, chest: Chest, grid: Grid, p: Place) -> None:
+def _bones(hu: Volume, chest: Chest, grid: Grid, p: Place, under_skin: Volume) -> None:
     """Vertebrae with discs and arches, sternum, ribs with cartilage, shoulder girdle."""
     w = grid.width
+    set_in: Callable[[Volume, Volume | float], None] = lambda cover, value: paint(hu, cover * under_skin, value)
     y0, x0 = anatomy.spine_line(chest, p.z)
     dy, dx = p.y - y0, p.x - x0
     body = np.sqrt((dy / 0.86) ** 2 + dx**2) - 17.5 + 0.25 * np.clip(np.abs(dx), 0, 6)
     level = (p.z / 23.5 + np.float32(chest.disc_phase)) % 1.0
     disc = np.clip((np.abs(level - 0.5) * 23.5 - 8.6) / np.float32(max(grid.spacing[0], 1.0)) + 0.5, 0, 1)
     trim = 1.6 * np.cos(2 * np.pi * (level - 0.5))
-    paint(hu, soft(body + 1.0 + trim, w), DISC * disc + (1 - disc) * 620.0)
-    paint(hu, soft(body + 3.4 + trim, w) * (1 - disc), MARROW - 80.0)
+    set_in(soft(body + 1.0 + trim, w), DISC * disc + (1 - disc) * 620.0)
+    set_in(soft(body + 3.4 + trim, w) * (1 - disc), MARROW - 80.0)
     arch = np.sqrt((dy - 25.0) ** 2 + dx**2)
     ring = np.maximum(np.abs(arch - 11.5) - 3.0, 8.0 - dy)
     spinous = np.maximum(np.abs(dx) - 3.2, np.abs(dy - 42.0) - 9.0)
     wing = np.maximum(np.abs(dy - 22.0 - 0.25 * np.abs(dx)) - 4.0, np.abs(np.abs(dx) - 20.0) - 12.0)
     posterior = np.minimum(np.minimum(ring, spinous), wing + 9.0 * np.abs(level - 0.5))
-    paint(hu, soft(posterior, w), 520.0 - 260.0 * np.abs(level - 0.5))
-    paint(hu, soft(arch - 8.2, w), CORD)
+    set_in(soft(posterior, w), 520.0 - 260.0 * np.abs(level - 0.5))
+    set_in(soft(arch - 8.2, w), CORD)
     front = p.y + 87.0 + 0.06 * np.abs(p.z + 40)
     sternum = np.maximum(np.abs(front) - 5.5, np.abs(p.x) - 15.0 - 8.0 * np.clip((p.z - 20) / 40, 0, 1))
     sternum = np.maximum(sternum, np.maximum(p.z - 62.0, -104.0 - p.z))
-    paint(hu, soft(sternum, w), 480.0)
-    paint(hu, soft(sternum + 2.0, w), MARROW - 140.0)
+    set_in(soft(sternum, w), 480.0)
+    set_in(soft(sternum + 2.0, w), MARROW - 140.0)
     bone, cartilage = anatomy.ribs(chest)
-    paint(hu, cover(grid, anatomy.place_tubes(chest, cartilage)), CARTILAGE)
+    set_in(cover(grid, anatomy.place_tubes(chest, cartilage)), CARTILAGE)
     hard = anatomy.place_tubes(chest, Tubes.join([bone, anatomy.shoulder_bones()]))
-    paint(hu, cover(grid, hard), CORTEX)
-    paint(hu, cover(grid, hard, -1.9), MARROW)
+    set_in(cover(grid, hard), CORTEX)
+    set_in(cover(grid, hard, -1.9), MARROW)
 
 
 def _nodule(hu: Volume, mask: NDArray[np.bool_], nodule: Nodule, grid: Grid, lungs: Volume) -> None:

@@ -23,13 +23,16 @@ from gen_core.volume import Geometry, Sample, Scale, VolumeSpec, content_hash
 _HOUSEKEEPING = ("subjects", "augment", "cache_gib", "workers")  # options that no volume depends on
 _LEAST_SIDE = 8
 
+Sizes = tuple[int, int, int]
+Spacings = tuple[float, float, float]
+
 
 @frozen(eq=False)
 class Phantom:
     """One kind of phantom at one size: how a subject becomes a volume.
 
     render: subject -> (x (1, D, H, W) in [-1, 1], masks name -> (D, H, W)).
-    condition: subject -> values of VolumeSpec.classes and scalars. geometry: subject -> its place in mm.
+    facts: subject -> (condition: values of VolumeSpec.classes and scalars, geometry: its place in mm).
     """
 
     name: str  # of the data set
@@ -37,8 +40,7 @@ class Phantom:
     version: int  # raised when a volume comes out differently
     spec: VolumeSpec
     render: Callable[[int], tuple[NDArray[np.float32], dict[str, NDArray[np.bool_]]]]
-    condition: Callable[[int], dict[str, Any]]
-    geometry: Callable[[int], Geometry]
+    facts: Callable[[int], tuple[dict[str, Any], Geometry]]
     note: str
 
 
@@ -51,6 +53,14 @@ class PhantomDataset(Dataset):
         cut = split_subjects(list(names), context.split)
         self.subjects = {name: [names[s] for s in cut[name]] for name in NAMES}
         self._splits: dict[str, PhantomSplit] = {}
+        self._facts: dict[int, tuple[dict[str, Any], Geometry]] = {}  # drawing a subject takes longer than reading it
+
+    def facts(self, subject: int) -> tuple[dict[str, Any], Geometry]:
+        """(condition, geometry) of a subject, the caller's own."""
+        if subject not in self._facts:
+            self._facts[subject] = self.phantom.facts(subject)
+        condition, geometry = self._facts[subject]
+        return dict(condition), Geometry(geometry.affine.copy(), geometry.history)
 
     def _name(self, subject: int) -> str:
         return f"{self.phantom.subject}-{subject:05d}"
@@ -111,15 +121,16 @@ class PhantomSplit(Split):
             x, masks = self._render(i)
             digest = content_hash(x)
         name = self.dataset._name(subject)
+        condition, geometry = self.dataset.facts(subject)
         return Sample(
             x=x,
             id=name,
             subject=name,
             hash=digest,
             scale=self.dataset.spec.scale,
-            geometry=self.phantom.geometry(subject),
+            geometry=geometry,
             masks=masks,
-            condition=self.phantom.condition(subject),
+            condition=condition,
         )
 
     def view(self, i: int, draw: int) -> Sample:
@@ -144,7 +155,7 @@ class PhantomSplit(Split):
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:20]
 
 
-def grid_of(name: str, context: DatasetContext, default: tuple[int, int, int], options: Any) -> Any:
+def grid_of(name: str, context: DatasetContext, default: tuple[int, int, int], options: Any) -> tuple[Sizes, Spacings]:
     """(size, spacing_mm) of a phantom: [volume] size, and its options spacing_mm, or fov_mm with slice_mm.
 
     Raises: RecipeError for sizes that are too small.
