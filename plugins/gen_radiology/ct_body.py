@@ -7,8 +7,8 @@ is brought back to voxels at the end, where the threshold of -500 HU is asked on
    -930 HU). A lung that the edge cuts is denser, so it stays, and a crop inside of the chest is all patient.
 2. What is left, with the lungs, is opened by an octagon of 7 mm in the slice: a plate of less than 14 mm goes, and so
    do thin bridges to it. Lungs are in, so that the chest wall is no thin plate itself.
-3. The largest piece is the patient, others of 5 % of it or more too (arms), unless four times as wide as thick. Small
-   rests at the surface come back; holes of each slice are filled.
+3. The largest piece is the patient, others of 5 % of it or more too (arms), unless four times as wide as thick or
+   mostly foam. Small rests at the surface come back; holes of each slice are filled.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def find_body(c: np.ndarray, mm: np.ndarray, notes: list[str]) -> tuple[np.ndarr
         notes.append("no patient in view: all air")
         return np.zeros_like(solid), solid
     keep = [i + 1 for i in np.flatnonzero(sizes >= 0.05 * sizes.max())]
-    keep = [i for i in keep if sizes[i - 1] == sizes.max() or not _is_plate(labels == i, mm)]
+    keep = [i for i in keep if sizes[i - 1] == sizes.max() or not _is_table(labels == i, c, mm)]
     body = np.isin(labels, keep)
     rest, n = ndimage.label(solid & ~body, CROSS)
     small = np.bincount(rest.ravel(), minlength=n + 1) * mm[1] * mm[2] < RESIDUE_MM2
@@ -137,9 +137,9 @@ def _empty_or_thin(c: np.ndarray, air: np.ndarray, mm: np.ndarray) -> np.ndarray
     return no_lung[labels]
 
 
-def _is_plate(piece: np.ndarray, mm: np.ndarray) -> bool:
-    """A piece apart from the body that is four times as wide as thick."""
+def _is_table(piece: np.ndarray, c: np.ndarray, mm: np.ndarray) -> bool:
+    """A piece apart from the body that is four times as wide as thick, or more foam than tissue."""
     slices = piece[piece.any((1, 2))]
     width = slices.any(1).sum(1).mean() * mm[2]
     thick = slices.sum() * mm[1] * mm[2] / (len(slices) * width)
-    return bool(width > 4 * thick)
+    return bool(width > 4 * thick or (c[piece] > TISSUE_HU).mean() < 0.5)

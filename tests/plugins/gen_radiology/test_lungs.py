@@ -232,6 +232,15 @@ def test_one_real_lung_in_view_is_one_lung(real):
     assert not (found.left.any() and found.right.any())
 
 
+def test_a_crop_of_a_real_pelvis_has_no_lung_though_its_table_is_filled_with_foam():
+    (series,) = (s for s in find_series(DATA / "sts_002") if s.modality == "CT")
+    (image,) = read_series(series)
+    found = find_lungs(image)
+    assert not found.both.any() and "no lung in view" in notes_of(found)
+    assert not found.body[:, 125:].any()  # the table and the foam below it
+    assert found.body[:, 20:75, :60].mean() > 0.999
+
+
 # -- odd views
 
 
