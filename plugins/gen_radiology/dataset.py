@@ -23,7 +23,7 @@ from gen_core.volume import Scale, VolumeSpec
 from gen_core.volume_cache import Cache, key_of
 from gen_radiology import hu, resample
 from gen_radiology.condition_table import ConditionTable, read_table
-from gen_radiology.dataset_options import Dicom, Lidc, Nifti, Volumes
+from gen_radiology.dataset_options import Dicom, Lidc, Volumes
 from gen_radiology.find_sources import find_sources
 from gen_radiology.preprocess import Block, Prepared, prepared
 from gen_radiology.sources import Found, Source, files_hash
@@ -44,37 +44,19 @@ class RadiologyDataset(Dataset):
 
     def __init__(self, options: Volumes, context: DatasetContext):
         self.options, self.context = options, context
-        size, crop = context.volume.size, options.crop
+        size = context.volume.size
         if context.volume.wavelengths_nm is not None:
             raise RecipeError("volume.wavelengths_nm: CT and MR have no wavelengths")
         if options.slices and size is not None and size[0] != 1:
             raise RecipeError(f"volume.size has depth {size[0]}: dataset.slices makes volumes with D = 1")
-        if options.slices and crop.size is not None:
-            raise RecipeError("dataset.crop.size and dataset.slices exclude each other")
-        if crop.size is not None and (options.at != "centre" or options.fit != "crop"):
-            raise RecipeError("dataset.crop.size takes blocks anywhere: leave dataset.at and dataset.fit out")
-        if options.fit == "lungs" and (size is None or options.slices):
-            raise RecipeError("dataset.fit = 'lungs' needs volume.size, and goes without dataset.slices")
-        if crop.at_mask and crop.at_mask not in options.masks:
-            raise RecipeError(f"dataset.crop.at_mask = '{crop.at_mask}' is none of dataset.masks")
-        if isinstance(options, Lidc) and options.unit == "nodule":
-            if size is None or options.slices or crop.size is not None or options.fit != "crop":
-                raise RecipeError(
-                    "dataset.unit = 'nodule' needs volume.size, and goes without dataset.slices, crop.size and fit"
-                )
-        if isinstance(options, Nifti):
-            unknown = set(options.masks) - set(options.mask_files) - set(options.labels)
-            if unknown:
-                raise RecipeError(
-                    f"dataset.masks: '{min(unknown)}' is in neither dataset.mask_files nor dataset.labels"
-                )
-        if (options.scalars or options.classes) and not options.table:
-            raise RecipeError("dataset.scalars and dataset.classes are columns of dataset.table, which is not set")
+        if size is None and (options.fit == "lungs" or getattr(options, "unit", "") == "nodule"):
+            raise RecipeError("volume.size is not set: dataset.fit = 'lungs' and dataset.unit = 'nodule' need it")
         self.cache = Cache(Path(context.cache) / "radiology")
         self._splits: dict[str, VolumeSplit] = {}
         self._skipped: dict[str, str] = {}
         self._usable: dict[str, bool] = {}
         self._keys: dict[str, str] = {}
+        self._own_scales: dict[str, Scale] = {}
         self._block = Block()
 
     # what there is
@@ -399,8 +381,11 @@ class RadiologyDataset(Dataset):
         o = self.options.scale
         if self.scaling == "window" or o.of == "training":
             return self.scale
-        key = key_of(scale=[o.low, o.high, o.foreground], volume=self._key(source))
-        return self._cached_scale(key, lambda: hu.volume_scale(np.asarray(self.volume(source)[0]), o))
+        if source.id not in self._own_scales:
+            key = key_of(scale=[o.low, o.high, o.foreground], volume=self._key(source))
+            made = self._cached_scale(key, lambda: hu.volume_scale(np.asarray(self.volume(source)[0]), o))
+            self._own_scales[source.id] = made
+        return self._own_scales[source.id]
 
     def _cached_scale(self, key: str, make: Any) -> Scale:
         def fill(out: np.ndarray) -> dict[str, Any]:
@@ -437,6 +422,7 @@ class RadiologyDataset(Dataset):
                     progress.update("prepare", k + 1, len(sources), {}, 0.0)
             subjects = sorted({s.subject for s in sources})
             splits[name] = {"volumes": len(split), "scans": len(sources), "subjects": subjects}
+        self._block = Block()  # the last scan, whole
         notes = list(self._found.notes)
         regions = {}
         if self._by_region:

@@ -11,6 +11,7 @@ from gen_radiology.reader_options import GeometryPolicy
 
 share = validators.and_(validators.ge(0.0), validators.le(1.0))
 Flip = Literal["flip_d", "flip_h", "flip_w"]
+LIDC_MASKS = ("nodule", "solid", "part-solid", "ground-glass")
 Header = Literal["age", "sex", "weight", "slice_spacing_mm", "pixel_spacing_mm"]
 
 
@@ -93,6 +94,35 @@ class Volumes:
         default=(0, 0, 0), validator=validators.deep_iterable(validators.ge(0))
     )  # (D, H, W) voxels, at most: moved at random, in training
 
+    def __attrs_post_init__(self) -> None:
+        crop = self.crop.size is not None
+        for wrong, why in (
+            (self.slices and crop, "'crop.size' and 'slices' exclude each other"),
+            (
+                crop and (self.at != "centre" or self.fit != "crop"),
+                "'crop.size' takes blocks anywhere, without 'at', 'fit'",
+            ),
+            (crop and any(self.shift), "'crop.size' draws its blocks anew: 'shift' has no effect"),
+            (self.fit == "lungs" and self.slices, "'fit' = lungs goes without 'slices'"),
+            (self.fit != "crop" and self.at != "centre", f"'fit' = {self.fit} leaves nothing for 'at' to place"),
+            (self.fit != "crop" and self.spacing_mm, f"'fit' = {self.fit} sets the spacing: leave 'spacing_mm' out"),
+            (self.fit != "lungs" and self.lung_extent_mm, "'lung_extent_mm' is for 'fit' = lungs"),
+            (
+                self.crop.at_mask and self.crop.at_mask not in self.masks,
+                f"'crop.at_mask' is '{self.crop.at_mask}', which is none of 'masks'",
+            ),
+            (
+                self.at not in ("centre", "foreground", "lungs", *self.masks),
+                f"'at' is '{self.at}', expected centre, foreground, lungs or one of 'masks'",
+            ),
+            (
+                (self.scalars or self.classes) and not self.table,
+                "'scalars' and 'classes' are columns of 'table': not set",
+            ),
+        ):
+            if wrong:
+                raise ValueError(why)
+
 
 @frozen
 class Dicom(Volumes):
@@ -116,6 +146,12 @@ class Nifti(Volumes):
     labels_file: str = ""  # a file with several labels, such as "{id}_seg.nii.gz"
     labels: dict[str, int] = Factory(dict)  # mask = its label in labels_file
 
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        unknown = set(self.masks) - set(self.mask_files) - set(self.labels)
+        if unknown:
+            raise ValueError(f"'masks': '{min(unknown)}' is in neither 'mask_files' nor 'labels'")
+
 
 @frozen
 class Lidc(Volumes):
@@ -129,3 +165,11 @@ class Lidc(Volumes):
     geometry: GeometryPolicy = "refuse"
     xml: str = "**/*.xml"  # where the readings are, below root
     without_xml: Literal["healthy", "leave out"] = "leave out"  # series that nobody has read
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        unknown = [name for name in self.masks if name not in LIDC_MASKS]
+        if unknown:
+            raise ValueError(f"'masks': no mask '{unknown[0]}'; LIDC has {', '.join(LIDC_MASKS)}")
+        if self.unit == "nodule" and (self.slices or self.crop.size or self.fit != "crop" or self.at != "centre"):
+            raise ValueError("'unit' = nodule places its own blocks: leave 'slices', 'crop.size', 'fit' and 'at' out")

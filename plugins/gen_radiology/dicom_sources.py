@@ -37,10 +37,13 @@ class DicomSource(Source):
     options: Dicom | Lidc | None = None
     structures: tuple[Path, ...] = ()
     segmentations: tuple[Path, ...] = ()
+    laid_out: tuple[tuple[int, int, int], np.ndarray] | None = None  # what `grid` found
 
     def grid(self) -> tuple[tuple[int, int, int], np.ndarray]:
         assert self.series is not None
-        return self.series.shape, self.series.affine
+        if self.laid_out is None:
+            self.laid_out = (self.series.shape, self.series.affine)
+        return self.laid_out
 
     def read(self, masks: bool) -> tuple[Image, MaskSet]:
         assert self.series is not None and self.options is not None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from attrs import Factory, define
 
-from gen_core.errors import DataError, RecipeError
+from gen_core.errors import DataError
 from gen_radiology.dataset_options import Lidc
 from gen_radiology.dicom_series import find_objects
 from gen_radiology.dicom_sources import DicomSource
@@ -70,9 +70,6 @@ class LidcSource(DicomSource):
 
 def find_lidc(root: Path, options: Lidc) -> Found:
     """CT series with their readings, or a source for each nodule of them. Raises: DataError for an XML that is none."""
-    unknown = [name for name in options.masks if name not in ("nodule", *KINDS)]
-    if unknown:
-        raise RecipeError(f"dataset.masks: no mask '{unknown[0]}'; LIDC has nodule, {', '.join(KINDS)}")
     folder = find_objects(root)
     found = Found([], counted([(p, why) for p, why in folder.left_out if p.suffix.lower() != ".xml"], root))
     readings = _readings(root, options, found.notes)

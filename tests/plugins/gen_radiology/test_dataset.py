@@ -407,24 +407,34 @@ def test_a_damaged_file_is_refused_or_skipped(make, root):
 
 
 def test_what_a_recipe_cannot_ask_for_is_refused_at_once(make):
+    block = Crop(size=(1, 2, 3))
+    for message, options in (
+        ("exclude each other", {"slices": True, "crop": block}),
+        ("'crop.at_mask' is 'node'", {"crop": Crop(size=(1, 2, 3), at_mask="node")}),
+        ("'tumour' is in neither 'mask_files' nor 'labels'", {"masks": ("tumour",)}),
+        ("columns of 'table'", {"scalars": ("age",)}),
+        ("without 'at', 'fit'", {"at": "foreground", "crop": block}),
+        ("'shift' has no effect", {"shift": (0, 1, 0), "crop": block}),
+        ("'fit' = resize sets the spacing", {"fit": "resize", "spacing_mm": (1.0, 1.0, 1.0)}),
+        ("'fit' = resize leaves nothing", {"fit": "resize", "at": "foreground"}),
+        ("'at' is 'liver'", {"at": "liver"}),
+        ("goes without 'slices'", {"fit": "lungs", "slices": True}),
+        ("'valid' is always there", {"masks": ("valid",)}),
+        ("masks' names something twice", {"masks": ("lesion", "lesion")}),
+        ("no mask 'gtv'; LIDC has nodule", {"kind": Lidc, "masks": ("gtv",)}),
+        ("places its own blocks", {"kind": Lidc, "unit": "nodule", "slices": True}),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make(**options)
     for message, options in (
         ("depth 4: dataset.slices", {"slices": True, "size": (4, 5, 6)}),
-        ("exclude each other", {"slices": True, "size": None, "crop": Crop(size=(1, 2, 3))}),
-        ("at_mask = 'node'", {"crop": Crop(size=(1, 2, 3), at_mask="node")}),
-        ("'tumour' is in neither dataset.mask_files", {"masks": ("tumour",)}),
-        ("dataset.table, which is not set", {"scalars": ("age",)}),
-        ("needs volume.size", {"kind": Lidc, "unit": "nodule", "size": None}),
-        ("fit = 'lungs' needs volume.size", {"fit": "lungs", "size": None}),
-        ("leave dataset.at", {"at": "foreground", "crop": Crop(size=(1, 2, 3))}),
+        ("volume.size is not set", {"kind": Lidc, "unit": "nodule", "size": None}),
+        ("volume.size is not set", {"fit": "lungs", "size": None}),
     ):
         with pytest.raises(RecipeError, match=message):
             make(**options)
-    with pytest.raises(RecipeError, match="no mask 'gtv'"):
-        make(kind=Lidc, masks=("gtv",)).prepare()
-    with pytest.raises(ValueError, match="'valid' is always there"):
-        Nifti(masks=("valid",))
-    with pytest.raises(DataError, match="dataset.at = 'liver' is no mask of dataset.masks"):
-        make(at="liver", size=(4, 4, 4)).prepare()
+    with pytest.raises(RecipeError, match="volume.size is not set: dataset.geometry = 'resample'"):
+        make(kind=Dicom, root=str(DATA / "torchio_dcm"), geometry="resample", size=None).spec  # noqa: B018
 
 
 def test_a_folder_without_volumes_is_told(make, tmp_path):
