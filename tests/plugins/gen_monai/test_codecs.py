@@ -203,6 +203,21 @@ def test_training_learns(options):
     assert torch.isfinite(torch.stack(list(codec.eval().validation_step(Batch(x), step()).values()))).all()
 
 
+@pytest.mark.parametrize("options", [KL, MAISI, VQ])
+def test_latents_and_losses_stay_float32_in_bf16(options):
+    size = (4, 8, 12)
+    codec, x = make(options, size).train(), volumes(2, size)
+    with torch.autocast("cpu", torch.bfloat16):
+        (item,) = codec.training_step(Batch(x), step())
+        assert all(loss.dtype == torch.float32 and torch.isfinite(loss) for loss in item.losses.values())
+        assert codec.encode(x).dtype == codec.decode(codec.encode(x)).dtype == torch.float32
+        if options is VQ:  # no code is chosen in half precision
+            e = codec._e(x)
+            idx = codec._quantize(e)[1]
+    if options is VQ:
+        assert torch.equal(idx, codec._quantize(e)[1])
+
+
 def test_codes_left_out_are_not_thrown_away():
     norms = {}
     for zero in (False, True):
