@@ -30,7 +30,7 @@ from gen_radiology.converted_files import (
     owners_of,
     remove,
 )
-from gen_radiology.deidentify import Cleaner, burned_in, header_facts, read_file, telling_words, without
+from gen_radiology.deidentify import Cleaner, burned_in, gives_away, header_facts, read_file, telling_words, without
 from gen_radiology.inspect_masks import MaskFile, MaskFiles
 from gen_radiology.pseudonyms import Pseudonyms
 from gen_radiology.writer_options import Converting as Options
@@ -259,7 +259,8 @@ class Job:
         for file, those in found:
             for name, mask in those.items():
                 name = name if file.kind != "labels" or name != _stem(file.path) else "labels"
-                name = self._quiet(name, unit.patient) if not self.asked.keep_ids else name
+                if not self.asked.keep_ids and gives_away(name, self.words[unit.patient]):
+                    name = f"region-{len(masks) + 1}"
                 free, k = name, 2
                 while free in masks:
                     free, k = f"{name}-{k}", k + 1
@@ -315,7 +316,7 @@ class Job:
                 if part != "image"
             },
             "of": of,
-            "notes": [self._quiet(note, unit.patient) for note in notes],
+            "notes": [self._quiet(note, unit.patient, unit) for note in notes],
             "settings": self._settings(unit),
         }
 
@@ -323,15 +324,15 @@ class Job:
         """Remember what must not be told of a patient."""
         known = self.words.setdefault(unit.patient, set())
         known |= telling_words(data)
-        files = (name for m in unit.masks for name in (m.path.name, _stem(m.path)))
-        known |= {w.casefold() for w in (unit.series.subject, unit.series.id, *files) if len(w) > 2}
+        known |= {w.casefold() for w in (unit.series.subject, unit.series.id) if len(w) > 2}
 
-    def _quiet(self, text: str, patient: str) -> str:
+    def _quiet(self, text: str, patient: str, unit: Unit | None = None) -> str:
         """Text without paths, names and numbers of a patient."""
         if self.asked.keep_ids:
             return text
-        roots = {str(p).casefold() for p in (self.asked.source, self.asked.source.resolve(), *self.asked.masks)}
-        return without(text, {r for r in roots if len(r) > 2} | self.words.get(patient, set()))
+        said = {str(p).casefold() for p in (self.asked.source, self.asked.source.resolve(), *self.asked.masks)}
+        said |= {file.path.name.casefold() for file in unit.masks} if unit else set()
+        return without(text, {word for word in said if len(word) > 2} | self.words.get(patient, set()))
 
     def _leave(self, path: Path, patient: str, why: str, unit: Unit | None = None) -> None:
         """Note what is not used. Without `unit` it is a single file."""

@@ -164,7 +164,8 @@ def _show_conversion(found: dict[str, Any]) -> None:
         typer.echo()
         table(list(rows.values()), ["left out", "patient", "first", "reason"])
     kept = sum(bool(row.get("kept")) for row in found["written"])
-    typer.echo(f"\n{len(found['written'])} images{f', {kept} of them from before' if kept else ''}")
+    count = len(found["written"])
+    typer.echo(f"\n{count} image{'s' * (count != 1)}{f', {kept} of them from before' if kept else ''}")
     for row in found["written"]:
         for note in row["notes"]:
             typer.echo(f"! {row['patient']} {row['image']}: {note}")
