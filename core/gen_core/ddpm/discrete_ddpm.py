@@ -87,8 +87,9 @@ class DiscreteDdpm(DiffusionPrior):
             want = (n, spec.channels, *grid) if spec.kind in GRIDS else (n,)
             if tuple(value.shape) != want:
                 raise RecipeError(f"[condition.{name}]: values are {tuple(value.shape)}, expected {want}")
-        nothing = unknown(self.specs, n, grid).to(z.device)
-        return Conditions(nothing.values | given.values, nothing.present | given.present)
+        with z.device:
+            rest = unknown({name: spec for name, spec in self.specs.items() if name not in given.values}, n, grid)
+        return Conditions(rest.values | given.values, rest.present | given.present)
 
     def told(self, batch: Batch) -> Conditions | None:
         """The declared conditions of a batch; whatever else it carries is not the prior's business."""

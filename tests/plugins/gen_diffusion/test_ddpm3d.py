@@ -8,8 +8,10 @@ from attrs import evolve
 
 from gen_core.batch import Batch
 from gen_core.condition import Conditions, ConditionSpec
+from gen_core.denoising import guided
 from gen_core.errors import RecipeError
 from gen_core.prior import PriorContext
+from gen_core.testing import check_prior
 from gen_core.trainable import Step
 from gen_diffusion.ddpm3d import build
 from gen_diffusion.ddpm3d_options import Ddpm3d
@@ -176,6 +178,47 @@ def test_every_new_weight_is_trained_after_two_steps(embed, attention):
     assert same == []
     a, b = told.denoise(z, torch.full((8,), 0.5), cond)[1], told.denoise(z, torch.full((8,), 0.5))[1]
     assert (a - b).abs().max() > 1e-4
+
+
+def trained(embed, steps=2):
+    told, cond, z = tiny_told(embed=embed, drop_condition=0.3), facts(8), torch.randn(8, *SHAPE)
+    adam = torch.optim.Adam(told.parameters(), lr=1e-2)
+    for i in range(steps):
+        (part,) = told.training_step(Batch(z, condition=cond.values, present=cond.present), step(i))
+        adam.zero_grad(), part.losses["loss"].backward(), adam.step()
+    return told
+
+
+@pytest.mark.parametrize("embed", ["added", "cross-attention"])
+def test_a_trained_conditional_prior_keeps_the_contract_and_absent_values_say_nothing(embed):
+    told, cond, z = trained(embed), facts(4), torch.randn(4, *SHAPE)
+    check_prior(told, batch=Batch(z, condition=cond.values, present=cond.present))
+    t = torch.linspace(0.2, 0.9, 4)
+    for name in SPECS:
+        absent = cond.present | {name: torch.zeros(4, dtype=torch.bool)}
+        value = cond.values[name]
+        other = torch.full_like(value, math.nan) if value.is_floating_point() else torch.full_like(value, -1)
+        a = told.denoise(z, t, Conditions(cond.values, absent))[1]
+        assert torch.equal(a, told.denoise(z, t, Conditions(cond.values | {name: other}, absent))[1])
+        assert (a - told.denoise(z, t, cond)[1]).abs().max() > 1e-6
+
+
+def test_guidance_runs_between_what_is_known_and_what_is_not():
+    told, cond, z, t = trained("added"), facts(4), torch.randn(4, *SHAPE), torch.full((4,), 0.5)
+    known, unknown = told.denoise(z, t, cond)[1], told.denoise(z, t)[1]
+    got = guided(told.denoise, cond, 3.0)(z, t)[1]
+    torch.testing.assert_close(got, unknown + 3.0 * (known - unknown), rtol=1e-4, atol=1e-5)
+    assert (known - unknown).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("embed", ["added", "cross-attention"])
+def test_bf16_leaves_a_conditional_network_near_float32(embed):
+    told, cond, z = trained(embed), facts(4), torch.randn(4, *SHAPE)
+    t = torch.linspace(0.2, 0.9, 4)
+    want = told.predict(z, t, cond)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = told.predict(z, t, cond)
+    assert got.dtype == torch.float32 and (got - want).norm() <= 0.03 * want.norm()
 
 
 def test_cross_attention_needs_attention():
