@@ -88,6 +88,7 @@ TAGS = {
     "RescaleIntercept": (0x00281052, b"DS"),
     "RescaleSlope": (0x00281053, b"DS"),
     "RescaleType": (0x00281054, b"LO"),
+    "LossyImageCompression": (0x00282110, b"CS"),
     "Units": (0x00541001, b"CS"),
     "PhilipsBValue": (0x20011003, b"FL"),
 }
@@ -187,13 +188,16 @@ def need_pydicom() -> None:
 
 
 def walk(root: Path) -> Iterator[Path]:
-    """Regular files below a folder (or the file itself), sorted; links are followed once, hidden ones left out."""
+    """Regular files below a folder (or the file itself), sorted; links are followed once, hidden ones left out.
+
+    Raises: DataError for a folder that cannot be read.
+    """
     if not root.is_dir():
         if root.is_file():
             yield root
         return
     seen: set[tuple[int, int]] = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
+    for folder, folders, files in os.walk(root, onerror=_unreadable, followlinks=True):
         where = os.stat(folder)
         if (where.st_dev, where.st_ino) in seen:
             folders.clear()
@@ -204,6 +208,10 @@ def walk(root: Path) -> Iterator[Path]:
             path = Path(folder, name)
             if not name.startswith(".") and path.is_file():  # pipes and sockets would hang
                 yield path
+
+
+def _unreadable(error: OSError) -> None:
+    raise DataError(f"{error.filename}: cannot be read: {error.strerror}")
 
 
 def is_dicom(path: Path) -> bool:

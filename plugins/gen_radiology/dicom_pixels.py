@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 
 import numpy as np
-from attrs import frozen
+from attrs import evolve, frozen
 
 from gen_core.errors import DataError, MissingError
 from gen_radiology.dicom_files import DEFLATED, NATIVE, UNDEFINED, Header
@@ -35,17 +35,18 @@ FEW = 16  # frames below which threads do not pay
 
 @frozen
 class Stored:
-    """How pixels lie in a file. low: the bit a value begins at, above unused ones."""
+    """How pixels lie in a file. low: the bit a value begins at, above unused ones. clean: other bits were seen to."""
 
     dtype: np.dtype
     bits: int
     low: int
     signed: bool
     inverted: bool
+    clean: bool = False
 
     @property
     def partial(self) -> bool:
-        return self.dtype.kind in "iu" and self.bits < 8 * self.dtype.itemsize
+        return not self.clean and self.dtype.kind in "iu" and self.bits < 8 * self.dtype.itemsize
 
     def limits(self) -> tuple[int, int]:
         return (-(1 << self.bits - 1), (1 << self.bits - 1) - 1) if self.signed else (0, (1 << self.bits) - 1)
@@ -100,8 +101,10 @@ def check_size(header: Header) -> None:
     need = pixels * how.dtype.itemsize
     there = header.size - offset
     if length != UNDEFINED:
-        there = min(there, length)
-    if length == UNDEFINED or there < need:
+        there = max(0, min(there, length))
+    if length == UNDEFINED:
+        raise DataError(f"{header.path}: pixel data are encapsulated, but the transfer syntax says that they are plain")
+    if there < need:
         raise DataError(f"{header.path}: {claim} need {need} bytes of pixel data, {there} are there: truncated")
 
 
@@ -207,7 +210,7 @@ def _decode(header: Header, how: Stored, wanted: list[tuple[Frame, np.ndarray]])
             for (frame, out), pixels in zip(wanted, decoded, strict=True):
                 if pixels.shape != frame.size:
                     raise DataError(f"{header.path}: decodes to {pixels.shape}, header says {frame.size}")
-                to_physical(np.ascontiguousarray(pixels), _decoded(how, pixels.dtype), frame, out)
+                to_physical(np.ascontiguousarray(pixels), _decoded(header, how, pixels.dtype), frame, out)
     except (DataError, MissingError):
         raise
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
@@ -252,9 +255,11 @@ def _plain(text: str) -> str:
     return text[:64].encode("unicode_escape").decode()
 
 
-def _decoded(how: Stored, dtype: np.dtype) -> Stored:
-    """How a decoder hands pixels over: in its own type, values at the lowest bit."""
-    return Stored(dtype, min(how.bits, 8 * dtype.itemsize), 0, dtype.kind == "i", how.inverted)
+def _decoded(header: Header, how: Stored, dtype: np.dtype) -> Stored:
+    """How a decoder hands pixels over: RLE packs the words as they are, the others code values."""
+    if header.syntax == RLE:
+        return evolve(how, dtype=dtype)
+    return Stored(dtype, min(how.bits, 8 * dtype.itemsize), 0, dtype.kind == "i", how.inverted, clean=True)
 
 
 def to_physical(pixels: np.ndarray, how: Stored, frame: Frame, out: np.ndarray) -> None:
@@ -309,9 +314,3 @@ def padding_value(header: Header, frame: Frame) -> float | None:
     if header.whole("PixelRepresentation", 0) and bits == 16 and value >= 1 << 15:  # US or SS: what the pixels are
         value -= 1 << 16
     return float(np.float32(frame.slope * value + frame.intercept))
-
-
-def decoder_note(syntax: str) -> str:
-    """Said once a series for lossy data; "" for the others."""
-    lossy = {"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81", "1.2.840.10008.1.2.4.203"}
-    return "pixel data were compressed with loss" if syntax in lossy else ""

@@ -29,7 +29,7 @@ from gen_radiology.dicom_files import (
     why_no_image,
 )
 from gen_radiology.dicom_geometry import SAME_ORIENTATION, TIMES, Frame, Grid, frames_of, lay_out, places, resample
-from gen_radiology.dicom_pixels import check_size, decoder_note, padding_value, read_frames, same_pixels, stored
+from gen_radiology.dicom_pixels import check_size, padding_value, read_frames, same_pixels, stored
 from gen_radiology.image import Image
 
 POLICIES = ("refuse", "warn", "resample")
@@ -59,8 +59,6 @@ class Series:
     notes: list[str] = Factory(list)
     problems: list[str] = Factory(list)
     number: int = 0
-
-    __hash__ = object.__hash__
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -322,6 +320,8 @@ def read_series(series: Series, geometry: str = "refuse") -> list[Image]:
 
 def _value(key: str, value: Any, i: int) -> str:
     short = SHORT.get(key, "t" if key.startswith("rank") else "n")
+    if value is None:
+        return f"{short}-unknown"
     return f"{short}{value:g}" if isinstance(value, int | float) else f"{short}{i + 1}"
 
 
@@ -350,7 +350,8 @@ def _read_stack(series: Series, name: str, what: dict[str, Any], frames: list[Fr
     how = stored(head)
     warnings = [*series.notes, *notes, *grid.notes]
     if grid.faults and geometry == "warn":
-        warnings += [f"{fault}: stacked as they are" for fault in grid.faults]
+        mean = np.linalg.norm(grid.affine[:3, 0])
+        warnings += [f"{fault}: stacked as they are, {mean:.4g} mm apart on average" for fault in grid.faults]
     meta = {
         "study_uid": series.study_uid,
         "series_uid": series.series_uid,
@@ -378,8 +379,8 @@ def _read_stack(series: Series, name: str, what: dict[str, Any], frames: list[Fr
         warnings.append("CT without rescale: values are as stored")
     if how.inverted:
         warnings.append("MONOCHROME1: values were inverted, so that larger is brighter")
-    if decoder_note(head.syntax):
-        warnings.append(decoder_note(head.syntax))
+    if head.text("LossyImageCompression") == "01":
+        warnings.append("pixel data were compressed with loss")
     return Image(
         array, affine, name, series.subject, series.modality, units,
         tuple(dict.fromkeys(frame.path for frame in frames)), uids, warnings, meta,

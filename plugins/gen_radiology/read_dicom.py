@@ -33,7 +33,7 @@ class DicomSeries(Reader):
     def recognizes(self, path: Path) -> bool:
         try:
             return any(is_dicom(file) for file in islice(walk(path), LOOKED_AT))
-        except OSError:
+        except (OSError, DataError):
             return False
 
     def files(self, path: Path) -> list[Path]:

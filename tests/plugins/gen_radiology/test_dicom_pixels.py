@@ -264,3 +264,45 @@ def test_pixels_lie_as_pydicom_says(sample_data):
     assert (how.bits, how.signed) == (data.BitsStored, bool(data.PixelRepresentation))
     _, _, offset, length = header.pixels
     assert path.read_bytes()[offset : offset + length] == data.PixelData
+
+
+def test_bits_that_are_not_stored_are_ignored_in_run_lengths_too(dicom, tmp_path):
+    from pydicom import dcmread
+
+    meant = dicom.stored((Z, 37, 41), "i2", -2048, 2047)
+    rubbish = (meant & 0x0FFF | 0xA000 - 0x10000).astype("i2")
+    for path in dicom.series(tmp_path, rubbish, compress=RLE):
+        data = dcmread(path)
+        data.BitsStored, data.HighBit = 12, 11
+        data.save_as(path)
+    assert np.array_equal(read(tmp_path).array, meant - 1024.0)
+
+
+def test_loss_is_told(dicom, tmp_path):
+    def change(data, z):
+        data.LossyImageCompression = "01"
+
+    dicom.series(tmp_path, dicom.stored((Z, Y, X)), change=change)
+    assert read(tmp_path).warnings == ["pixel data were compressed with loss"]
+
+
+def test_encapsulated_data_under_a_plain_syntax_are_refused(dicom, tmp_path):
+    (path,) = dicom.series(tmp_path, dicom.stored((1, 37, 41)), compress=RLE)
+    raw = path.read_bytes()
+    at = raw.index(b"\2\0\x10\0UI")
+    end = at + 8 + raw[at + 6]
+    path.write_bytes(raw[: at + 8] + b"1.2.840.10008.1.2.1\0"[: end - at - 8].ljust(end - at - 8, b"\0") + raw[end:])
+    with pytest.raises(DataError, match=path.name) as error:
+        read(tmp_path)
+    assert "pixel data are encapsulated" in str(error.value)
+
+
+def test_a_run_that_overshoots_its_plane_is_refused_without_a_panic(dicom, tmp_path, capfd):
+    (path,) = dicom.series(tmp_path, np.zeros((1, 37, 41), "i2"), compress=RLE)
+    raw = bytearray(path.read_bytes())
+    at = raw.rindex(b"\xd8\0")  # 41 times zero
+    raw[at : at + 2] = b"\x7f\0"  # now 128 values that are not there
+    path.write_bytes(bytes(raw))
+    with pytest.raises(DataError, match=path.name):
+        read(tmp_path)
+    assert capfd.readouterr().err == ""
