@@ -26,6 +26,7 @@ def sentence(info: dict[str, Any], limit: int = 79) -> str:
 def derivation(info: dict[str, Any]) -> str:
     """Version, model hashes and sampling in at most 1024 characters (Derivation Description is ST)."""
     made = [f"{key} {info[key]}" for key in MODEL_KEYS if info.get(key) not in (None, "")]
+    made += [f"{name} = {value}" for name, value in (info.get("condition") or {}).items()]
     text = f"Synthetic volume drawn from a generative model by gen {__version__}"
     text += f": {', '.join(made)}" if made else ""
     return (text + ". No patient. Not for diagnosis.").replace("\\", "/")[:1024]

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from gen_core import atomic
+from gen_core.run.drawn import Under
 from gen_core.run.outputs import set_aside, verify_manifest, write_manifest, write_samples
 from gen_core.volume import VolumeSpec
 from gen_core.writer import Writer
@@ -30,10 +31,10 @@ class Slices(Writer):
         return files
 
 
-def written(folder, masks=()):
+def written(folder, under=()):
     writer = Slices()
     volumes = torch.rand((2, *SPEC.shape), generator=torch.Generator().manual_seed(0)) * 2 - 1
-    rows = write_samples(folder, writer, 5, volumes, SPEC, {}, masks)
+    rows = write_samples(folder, writer, 5, volumes, SPEC, {}, under)
     for row in rows:
         row["id"] = f"sample-{row['index']:06d}"
     write_manifest(folder, rows, {}, "card")
@@ -50,10 +51,11 @@ def test_files_in_folders_are_listed_by_their_path_and_verified(tmp_path):
 
 
 def test_masks_go_to_the_writer_with_their_volume(tmp_path):
-    masks = [{"a": np.zeros((2, 3, 4), bool)}, {"a": np.ones((2, 3, 4), bool)}]
-    writer, rows = written(tmp_path, masks)
+    under = [Under(masks={"a": np.full((2, 3, 4), on)}, told={"size": 3.5 + on}) for on in (False, True)]
+    writer, rows = written(tmp_path, under)
     assert [m["a"].all() for m in writer.masks] == [False, True]
     assert "sample-000005-a.raw" in rows[0]["files"]
+    assert [row["condition"] for row in rows] == [{"size": 3.5}, {"size": 4.5}]
 
 
 def test_rejected_folders_move_aside_and_come_back(tmp_path):

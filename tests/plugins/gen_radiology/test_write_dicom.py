@@ -18,7 +18,14 @@ from gen_radiology.write_dicom import build, rescale
 from gen_radiology.writer_options import DicomWriter
 
 SPEC = VolumeSpec(size=(4, 6, 5), depth="slices", units="HU", spacing_mm=(2.5, 0.7, 0.9))
-INFO = {"synthetic": True, "id": "sample-000003", "seed": 7, "prior": "ab12", "sampler": "ddim"}
+INFO = {
+    "synthetic": True,
+    "id": "sample-000003",
+    "seed": 7,
+    "prior": "ab12",
+    "sampler": "ddim",
+    "condition": {"age": 61.5},
+}
 
 
 @pytest.fixture
@@ -87,7 +94,8 @@ def test_every_slice_says_that_it_is_synthetic(volume, tmp_path):
         one = pydicom.dcmread(path)
         assert one[0x0008, 0x001C].value == "YES" and list(one.ImageType[:2]) == ["DERIVED", "SECONDARY"]
         assert one.PatientID.startswith("SYN-") and one.PatientIdentityRemoved == "YES"
-        assert "prior ab12" in one.DerivationDescription and "gen 0." in one.DerivationDescription
+        assert "prior ab12" in one.DerivationDescription and "age = 61.5" in one.DerivationDescription
+        assert "gen 0." in one.DerivationDescription
         assert one.BurnedInAnnotation == "NO" and one.PatientBirthDate == one.StudyDate == ""
         seen.add(one.SOPInstanceUID)
         seen.add((one.StudyInstanceUID, one.SeriesInstanceUID, one.FrameOfReferenceUID))
