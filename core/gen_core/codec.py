@@ -58,6 +58,13 @@ class Codec(Trainable):
         """
         return {}
 
+    def terms(self, x: Tensor, x_hat: Tensor) -> dict[str, Tensor]:
+        """What the codec measures of itself, each (B,) and unweighted, such as the KL of its posterior.
+
+        x: (B, C, D, H, W) real volumes; x_hat: what the codec made of them.
+        """
+        return {}
+
     def encode_tokens(self, x: Tensor) -> Tensor:
         """x -> code indices (B, d, h, w) int64, where the codec has tokens."""
         raise TypeError(f"codec {type(self).__name__} has no tokens")

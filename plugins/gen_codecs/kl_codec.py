@@ -127,6 +127,17 @@ class KlCodec(Codec):
             "kl_nats": kl_to_standard_normal(mean, log_variance).mean(),
         }
 
+    @torch.no_grad()
+    def terms(self, x: Tensor, x_hat: Tensor) -> dict[str, Tensor]:
+        """kl: nats of the posterior against N(0, 1), summed over the latent; perceptual: where it has weights."""
+        found = {"kl": kl_to_standard_normal(*self.posterior(x))}
+        o = self.options.losses
+        if o.lpips_weights:
+            g = lambda: torch.Generator(x.device).manual_seed(0)
+            each = [self._perceptual(a[None], b[None], g()) for a, b in zip(x, x_hat)]
+            found["perceptual"] = torch.stack(each).reshape(-1) / max(o.lpips, 1e-12)
+        return found
+
     def checkpoint_activations(self, on: bool) -> None:
         self.encoder.recompute = self.decoder.recompute = on
 

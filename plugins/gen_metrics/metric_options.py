@@ -64,6 +64,11 @@ class PhysicalError:
 
 
 @frozen
+class CodecTerms:
+    """[metrics] codec-terms: no settings; the codec says what it measures of itself."""
+
+
+@frozen
 class MaskAgreement:
     """[metrics] mask-agreement: whether samples show what the mask they were drawn under asks for."""
 

@@ -7,6 +7,7 @@ METRICS = {
     "psnr": ("psnr", "Psnr", "Peak signal-to-noise ratio of reconstructions, range 2."),
     "ssim": ("ssim", "Ssim", "Structural similarity of reconstructions, band by band."),
     "physical-error": ("physical_error", "PhysicalError", "Errors of reconstructions in the units of the data (HU)."),
+    "codec-terms": ("codec_terms", "CodecTerms", "What the codec measures of itself, such as the KL of its posterior."),
     "ms-ssim": ("ms_ssim", "MsSsim", "Diversity: mean 3-D MS-SSIM over random pairs, safe for thin depth."),
     "fid": ("fid", "Fid", "Frechet distance of features, one vector a volume or plane by plane."),
     "hyperspectral-fid": (
