@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import nibabel as nib
@@ -607,3 +608,50 @@ def test_lidc_scans_and_nodules(make):
     assert (
         set(classes) == {0, 1} and [s.masks["nodule"].any() <= (c == 1) for s, c in zip(wide, classes)] == [True] * 11
     )
+
+
+def test_uneven_stacks_are_refused_stacked_or_interpolated(make, tmp_path):
+    series = tmp_path / "uneven"
+    shutil.copytree(DATA / "sts_002" / "CT" / "dicom" / "image", series)
+    for name in ("000010.dcm", "000011.dcm", "000030.dcm"):
+        (series / name).unlink()
+    options = {"kind": Dicom, "root": str(series), "split": SplitOptions(val=0.0)}
+    with pytest.raises(DataError, match=r"uneven.*geometry = \"warn\""):
+        make(size=(48, 30, 32), **options).prepare()
+    warned = make(size=None, geometry="warn", **options)
+    assert warned.spec.size == (45, 143, 161) and any("stacked as they are" in n for n in warned.prepare()["notes"])
+    even = make(size=(48, 143, 161), geometry="resample", **options)
+    sample = even.split("train")[0]
+    whole = make(size=None, kind=Dicom, root=str(DATA / "sts_002" / "CT"), split=SplitOptions(val=0.0)).split("train")[
+        0
+    ]
+    same = [np.abs(a - b).mean() for a, b in zip(sample.x[0], whole.x[0])]
+    assert np.median(same) < 1e-6 and max(same) < 0.05 and sample.masks["valid"].all()
+    sliced = make(size=(1, 143, 161), geometry="resample", slices=True, **options)
+    assert len(sliced.split("train")) == 48  # known once it was read
+
+
+def test_a_damaged_series_of_one_patient_is_refused_or_skipped(make, tmp_path):
+    import pydicom
+
+    root = tmp_path / "archive"
+    for i in range(4):
+        shutil.copytree(DATA / "dcmqi_seg" / "ct-3slice", root / f"p{i}")
+        for path in (root / f"p{i}").iterdir():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of values in this file that are none of ours
+                data = pydicom.dcmread(path)
+                data.PatientID, data.SeriesInstanceUID = f"patient {i}", f"1.2.{i}"
+                data.PixelData = bytes(data.PixelData[2 * i :]) + bytes(2 * i)  # no two with equal content
+                data.save_as(path)
+    victim = sorted((root / "p1").iterdir())[1]
+    victim.write_bytes(victim.read_bytes()[:-5000])
+    options = {"size": (3, 64, 72), "kind": Dicom, "root": str(root)}
+    with pytest.raises(DataError, match=f"{victim.name}.*dataset.unreadable"):
+        make(**options).prepare()
+    dataset = make(unreadable="skip", **options)
+    record = dataset.prepare()
+    seen = sorted(s for n in ("train", "val") for s in record["splits"][n]["subjects"])
+    assert seen == ["patient 0", "patient 2", "patient 3"] and len(record["skipped"]) == 1
+    assert any(victim.name in note and note.startswith("passed over") for note in record["notes"])
+    check_dataset(dataset)
