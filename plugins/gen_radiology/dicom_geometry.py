@@ -21,13 +21,16 @@ from gen_radiology.dicom_files import DEFLATED, Header
 
 EVEN = 0.02  # gaps differ by less than this share of the median gap (headers are often rounded)
 STRAIGHT = 0.1  # pixels: positions leave their line by less
-UNIT = 1e-3  # orientation vectors are unit and orthogonal to this
+UNIT = 5e-3  # orientation vectors are unit and orthogonal to this: some headers hold three digits
 SAME_ORIENTATION = 1e-3
 TIMES = (
     "TemporalPositionIdentifier", "TriggerTime", "DiffusionBValue", "DiffusionGradientOrientation", "EchoTime",
     "EchoNumbers", "ImageType", "InversionTime", "FlipAngle", "AcquisitionNumber", "AcquisitionTime", "ContentTime",
 )  # fmt: skip
 """What tells frames at one position apart, the most telling first."""
+
+
+Values = tuple[float, ...] | None
 
 
 @define(eq=False, slots=True)
@@ -78,10 +81,7 @@ def frames_of(header: Header) -> list[Frame]:
     if min(size) < 1:
         raise DataError(f"{header.path}: Rows x Columns is {size[0]} x {size[1]}, expected at least 1 x 1")
     if header.enhanced:
-        return _enhanced_frames(header, size)
-    position = header.numbers("ImagePositionPatient", 3)
-    orientation = header.numbers("ImageOrientationPatient", 6)
-    spacing = header.numbers("PixelSpacing", 2)
+        return _enhanced_frames(header)
     keys = {name: _key(header, name) for name in TIMES if header.raw(name)}
     private = {"SIEMENS": "SiemensBValue", "PHILIPS": "PhilipsBValue"}.get(
         header.text("Manufacturer").upper().split(" ")[0]
@@ -93,16 +93,14 @@ def frames_of(header: Header) -> list[Frame]:
         _checked(
             header,
             0,
-            size,
-            position,
-            orientation,
-            spacing,
-            header.numbers("RescaleSlope", 1),
-            header.numbers("RescaleIntercept", 1),
-            units,
-            header.numbers("SpacingBetweenSlices") or header.numbers("SliceThickness"),
-            "",
-            keys,
+            position=header.numbers("ImagePositionPatient", 3),
+            orientation=header.numbers("ImageOrientationPatient", 6),
+            spacing=header.numbers("PixelSpacing", 2),
+            slope=header.numbers("RescaleSlope", 1),
+            intercept=header.numbers("RescaleIntercept", 1),
+            thickness=header.numbers("SpacingBetweenSlices") or header.numbers("SliceThickness"),
+            units=units,
+            keys=keys,
         )
     ]
 
@@ -121,16 +119,16 @@ def _key(header: Header, name: str) -> float | str | tuple[float, ...]:
 def _checked(
     header: Header,
     index: int,
-    size: tuple[int, int],
-    position: Any,
-    orientation: Any,
-    spacing: Any,
-    slope: Any,
-    intercept: Any,
+    *,
+    position: Values,
+    orientation: Values,
+    spacing: Values,
+    slope: Values,
+    intercept: Values,
+    thickness: Values,
     units: str,
-    thickness: Any,
-    stack: str,
     keys: dict[str, Any],
+    stack: str = "",
 ) -> Frame:
     """A frame whose place makes sense. Raises: DataError naming file and key."""
     where = f"{header.path}: " + (f"frame {index + 1}: " if header.enhanced else "")
@@ -158,18 +156,28 @@ def _checked(
     offset = 0.0 if intercept is None else intercept[0]
     if not (math.isfinite(factor) and math.isfinite(offset)) or factor == 0:
         raise DataError(f"{where}RescaleSlope, RescaleIntercept are {factor:g}, {offset:g}: no scale")
-    uid = header.text("SOPInstanceUID")
     return Frame(
-        header, index, tuple(position), tuple(orientation), tuple(spacing), size, factor, offset, units,
-        uid, abs(thickness[0]) if thickness else math.nan, stack, keys,
-    )  # fmt: skip
+        header,
+        index,
+        position,
+        orientation,
+        spacing,
+        (header.whole("Rows"), header.whole("Columns")),
+        factor,
+        offset,
+        units,
+        header.text("SOPInstanceUID"),
+        abs(thickness[0]) if thickness else math.nan,
+        stack,
+        keys,
+    )
 
 
 def _shown(values: Any) -> str:
     return ", ".join(f"{value:g}" for value in values)
 
 
-def _enhanced_frames(header: Header, size: tuple[int, int]) -> list[Frame]:
+def _enhanced_frames(header: Header) -> list[Frame]:
     """The frames of an enhanced multi-frame object, from its shared and per-frame functional groups."""
     from pydicom import dcmread
 
@@ -184,14 +192,14 @@ def _enhanced_frames(header: Header, size: tuple[int, int]) -> list[Frame]:
             count = header.whole("NumberOfFrames", 1)
             if len(frames) != count:
                 raise DataError(f"{header.path}: NumberOfFrames is {count}, functional groups describe {len(frames)}")
-            return [_enhanced_frame(header, size, i, frame, shared[0], data) for i, frame in enumerate(frames)]
+            return [_enhanced_frame(header, i, frame, shared[0], data) for i, frame in enumerate(frames)]
     except DataError:
         raise
     except Exception as error:  # pydicom raises what it likes on damaged sequences
         raise DataError(f"{header.path}: functional groups cannot be read: {_line(error)}") from None
 
 
-def _enhanced_frame(header: Header, size: tuple[int, int], index: int, frame: Any, shared: Any, data: Any) -> Frame:
+def _enhanced_frame(header: Header, index: int, frame: Any, shared: Any, data: Any) -> Frame:
     def get(group: str, key: str, plain: bool = False) -> Any:
         for level in (frame, shared):
             sequence = level.get(group) if level is not None else None
@@ -229,22 +237,20 @@ def _enhanced_frame(header: Header, size: tuple[int, int], index: int, frame: An
     if diffusion and diffusion[0].get("DiffusionGradientOrientation"):
         keys["DiffusionGradientOrientation"] = _text(diffusion[0].DiffusionGradientOrientation)
     rescale = "PixelValueTransformationSequence"
-    made = _checked(
+    measures = "PixelMeasuresSequence"
+    return _checked(
         header,
         index,
-        size,
-        floats("PlanePositionSequence", "ImagePositionPatient", 3),
-        floats("PlaneOrientationSequence", "ImageOrientationPatient", 6),
-        floats("PixelMeasuresSequence", "PixelSpacing", 2),
-        floats(rescale, "RescaleSlope", 1, plain=True),
-        floats(rescale, "RescaleIntercept", 1, plain=True),
-        str(get(rescale, "RescaleType", plain=True) or ""),
-        floats("PixelMeasuresSequence", "SpacingBetweenSlices", 1)
-        or floats("PixelMeasuresSequence", "SliceThickness", 1),
-        str(get("FrameContentSequence", "StackID") or ""),
-        keys,
+        position=floats("PlanePositionSequence", "ImagePositionPatient", 3),
+        orientation=floats("PlaneOrientationSequence", "ImageOrientationPatient", 6),
+        spacing=floats(measures, "PixelSpacing", 2),
+        slope=floats(rescale, "RescaleSlope", 1, plain=True),
+        intercept=floats(rescale, "RescaleIntercept", 1, plain=True),
+        thickness=floats(measures, "SpacingBetweenSlices", 1) or floats(measures, "SliceThickness", 1),
+        units=str(get(rescale, "RescaleType", plain=True) or ""),
+        stack=str(get("FrameContentSequence", "StackID") or ""),
+        keys=keys,
     )
-    return made
 
 
 def _text(value: Any) -> str:
@@ -288,14 +294,15 @@ def lay_out(frames: list[Frame]) -> Grid:
     """
     frames, along = sorted_frames(frames)
     first = frames[0]
-    row, col = np.array(first.orientation[:3]), np.array(first.orientation[3:])
+    row, col = (v / np.linalg.norm(v) for v in np.reshape(first.orientation, (2, 3)))
     normal, (dy, dx) = normal_of(first.orientation), first.spacing
     positions = np.array([frame.position for frame in frames])
     faults, notes = [], []
     n = len(frames)
     if n == 1:
-        gap = first.thickness if first.thickness > 0 else 1.0
-        if not first.thickness > 0:
+        known = 0 < first.thickness < 1e4
+        gap = first.thickness if known else 1.0
+        if not known:
             notes.append("one slice without thickness: 1 mm assumed")
         step = gap * normal
         gaps = np.empty(0)

@@ -194,6 +194,7 @@ def _series_of(subject: str, study: str, uid: str, members: list[tuple[Header, l
     head = members[0][0]
     number = head.text("SeriesNumber")
     modality, description = head.text("Modality"), head.text("SeriesDescription")
+    order = int(number) if re.fullmatch("[0-9]{1,9}", number) else 0
     base = "-".join(filter(None, (subject, modality, f"s{number}" if number else "", description)))
     base = re.sub(r"[^A-Za-z0-9._]+", "-", base).strip("-.")[:80] or "series"
     if not parts:
@@ -207,7 +208,7 @@ def _series_of(subject: str, study: str, uid: str, members: list[tuple[Header, l
     return [
         Series(
             base + (f"-part{i + 1}" if i else ""), subject, study, uid, modality, description,
-            [part[j] for j in _order(part)], list(notes), problems, int(number) if number.isdigit() else 0,
+            [part[j] for j in _order(part)], list(notes), problems, order,
         )
         for i, part in enumerate(parts)
     ]  # fmt: skip

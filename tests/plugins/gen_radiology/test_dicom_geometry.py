@@ -190,3 +190,11 @@ def test_a_place_that_cannot_be_is_refused_naming_file_and_key(dicom, tmp_path, 
     assert str(paths[2]) in str(error.value) and message in str(error.value) and "\n" not in str(error.value)
     with pytest.raises(DataError, match=paths[2].name):
         _ = series.shape
+
+
+def test_directions_of_three_digits_are_taken_for_unit_vectors(dicom, tmp_path):
+    orientation = np.round(dicom.oblique(), 3)
+    positions = np.arange(Z)[:, None] * 2.0 * dicom.normal(orientation)
+    dicom.series(tmp_path, dicom.stored((Z, Y, X)), orientation=orientation, positions=positions)
+    image = read(tmp_path)
+    assert image.spacing[1:] == pytest.approx([0.75, 0.5], abs=1e-9) and image.warnings == []
