@@ -332,6 +332,14 @@ def test_the_published_lung_codec_has_the_published_number_of_weights():
     assert codec.latent.shape((128, 128, 128)) == (3, 32, 32, 32)
 
 
+def test_the_default_maisi_network_has_the_130_tensors_of_the_published_file():
+    with torch.device("meta"):
+        state = make(MaisiAutoencoder(), (128, 128, 128)).network.state_dict()
+    assert len(state) == 130
+    assert state["encoder.blocks.0.conv.conv.weight"].shape == (64, 1, 3, 3, 3)
+    assert state["decoder.blocks.0.conv.conv.weight"].shape == (256, 4, 3, 3, 3)
+
+
 def test_without_monai_the_extra_is_named(monkeypatch):
     for name in [m for m in sys.modules if m == "monai" or m.startswith("monai.")]:
         monkeypatch.delitem(sys.modules, name)
