@@ -148,7 +148,7 @@ def _cerebellum(shares: Shares, head: Head, p: Place, hull: Volume, w: float) ->
     core = 9.0 - depth  # below 0 all is white
     white = np.clip(0.5 - np.where(core < 0, core, 0.75 * core - 2.6 * (waves - 0.2)) / 5.0, 0, 1)
     white = np.where(depth < 2.0, 0.0, 0.9 * white)
-    grooves = np.clip(waves - 1.1, 0, 1) * np.exp(-depth / 5.0)
+    grooves = np.clip(waves - 1.1, 0, 1) * np.exp(-np.clip(depth, 0, None) / 5.0)
     room = soft(hull[near], w)
     values = shares[:, near]
     values *= 1.0 - room

@@ -107,7 +107,7 @@ def draw_chest(rng: np.random.Generator) -> Chest:
         warp=(SmoothField.draw(rng, 75.0, REACH_MM), SmoothField.draw(rng, 75.0, REACH_MM)),
         mottle=SmoothField.draw(rng, 38.0, REACH_MM),
         streaks=SmoothField.draw(rng, (60.0, 22.0, 22.0), REACH_MM),
-        grain=SmoothField.draw(rng, 9.0, REACH_MM),
+        grain=SmoothField.draw(rng, 9.0, 190.0),
     )
 
 
@@ -196,7 +196,7 @@ def cage_sdf(z: Any, y: Any, x: Any, side: int) -> Any:
 def middle_sdf(z: Any, y: Any, x: Any) -> Any:
     """Signed distance to the mediastinum without heart and spine."""
     a, b, cy = _columns(_MIDDLE, z)
-    return np.minimum(ellipse(x, y - cy, a, b), np.maximum(np.abs(x) - 2.0, np.abs(y - cy) - 84.0))
+    return np.minimum(ellipse(x, y - cy, a, b), np.maximum(np.abs(x) - 2.0, np.abs(y - cy) - b - 4.0))
 
 
 def spine_line(chest: Chest, z: Any) -> tuple[Any, Any]:

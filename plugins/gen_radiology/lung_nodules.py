@@ -19,7 +19,8 @@ from gen_radiology.phantom_tubes import Tubes, cover
 KINDS = ("solid", "part-solid", "ground-glass")
 MAX_DIAMETER_MM = 30.0
 _MEDIAN_MM, _SPREAD = 9.0, 0.55  # of the logarithm
-_TRIES = 6000
+_TRIES = 3000
+_LUNGS_MM = np.array([(-165.0, -130.0, -170.0), (125.0, 130.0, 170.0)])  # a box around the lungs of every patient
 _GLASS_HU = (-650.0, -480.0)
 _SOLID_HU = (15.0, 60.0)
 
@@ -82,13 +83,16 @@ def _find_place(
     rng: np.random.Generator, chest: Chest, grid: Grid, radius: float, pleural: bool
 ) -> NDArray[np.float64] | None:
     """A centre (patient mm): well inside the lung, or as deep under the pleura as makes the nodule touch it."""
-    low = np.array(grid.origin) - 0.5 * np.array(grid.spacing)
-    span = np.array(grid.size) * np.array(grid.spacing)
-    points = low + span * rng.random((_TRIES, 3))
+    start = np.array(grid.origin) - 0.5 * np.array(grid.spacing)
+    stop = start + np.array(grid.size) * np.array(grid.spacing)
+    low, high = np.maximum(start, _LUNGS_MM[0]), np.minimum(stop, _LUNGS_MM[1])
+    if (high <= low).any():
+        return None
+    points = rng.uniform(low, high, (_TRIES, 3))
     at = to_canonical(chest, points).T
     depth = -np.minimum(lung_sdf(chest, *at, RIGHT), lung_sdf(chest, *at, LEFT)) * min(chest.scale)
     # Whole in the picture; across few slices its middle is.
-    edge = np.minimum(points - low, low + span - points) - np.minimum(radius, 0.3 * span)
+    edge = np.minimum(points - start, stop - points) - np.minimum(radius, 0.3 * (stop - start))
     depth = np.where((edge > 0).all(1), depth, -1.0)
     fits = np.abs(depth - 0.85 * radius) < 0.1 * radius if pleural else depth > 1.25 * radius + 2.0
     if fits.any():

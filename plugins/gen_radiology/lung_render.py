@@ -82,7 +82,7 @@ def _wall(hu: Volume, chest: Chest, grid: Grid, p: Place, body: Volume, inside: 
     """Skin, fat, muscles with fat between them; returns the signed distance to the chest's inner space."""
     w = grid.width
     cage = np.minimum(anatomy.cage_sdf(p.z, p.y, p.x, RIGHT), anatomy.cage_sdf(p.z, p.y, p.x, LEFT))
-    wall = np.minimum(cage, anatomy.middle_sdf(p.z, p.y, p.x))
+    wall = np.maximum(np.minimum(cage, anatomy.middle_sdf(p.z, p.y, p.x)), body + 4.0)
     paint(hu, inside, 15.0)  # skin
     paint(hu, soft(body + 1.8, w), FAT + 4.0 * mottle)
     if chest.female:
