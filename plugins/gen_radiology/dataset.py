@@ -7,13 +7,11 @@ the mask `valid`, and have the pad value in x.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import attrs
 import numpy as np
 
 from gen_core.dataset import Dataset, DatasetContext
@@ -24,10 +22,12 @@ from gen_core.volume_cache import Cache, key_of
 from gen_radiology import hu, resample
 from gen_radiology.condition_table import ConditionTable, read_table
 from gen_radiology.dataset_options import Dicom, Lidc, Volumes
+from gen_radiology.dataset_record import record
 from gen_radiology.find_sources import find_sources
 from gen_radiology.preprocess import Block, Prepared, prepared
 from gen_radiology.sources import Found, Source, files_hash
-from gen_radiology.volume_split import Item, VolumeSplit, within
+from gen_radiology.volume_scales import VolumeScales
+from gen_radiology.volume_split import Item, VolumeSplit
 
 VERSION = 1  # of readers and preprocessing: part of every cache key
 LARGE = 1 << 30  # bytes of files from which on the fingerprint takes names, sizes and times
@@ -53,21 +53,20 @@ class RadiologyDataset(Dataset):
             raise RecipeError("volume.size is not set: dataset.fit = 'lungs' and dataset.unit = 'nodule' need it")
         self.cache = Cache(Path(context.cache) / "radiology")
         self._splits: dict[str, VolumeSplit] = {}
-        self._skipped: dict[str, str] = {}
+        self.skipped: dict[str, str] = {}
         self._usable: dict[str, bool] = {}
         self._keys: dict[str, str] = {}
-        self._own_scales: dict[str, Scale] = {}
         self._block = Block()
 
     # what there is
 
     @cached_property
-    def _found(self) -> Found:
+    def found(self) -> Found:
         return find_sources(self.options)
 
     @property
     def sources(self) -> list[Source]:
-        return self._found.sources
+        return self.found.sources
 
     @cached_property
     def table(self) -> ConditionTable | None:
@@ -88,10 +87,10 @@ class RadiologyDataset(Dataset):
                 self._usable[source.id] = True
             except DataError as error:
                 self._usable[source.id] = False
-                self._skipped[source.id] = str(error)
+                self.skipped[source.id] = str(error)
         return self._usable[source.id]
 
-    def _grid(self, source: Source) -> tuple[Size, np.ndarray]:
+    def grid(self, source: Source) -> tuple[Size, np.ndarray]:
         """Shape and affine of a source after turning and resampling to dataset.spacing_mm, from headers."""
         try:
             shape, affine = source.grid()
@@ -108,7 +107,7 @@ class RadiologyDataset(Dataset):
         """The grid of every source whose headers can be read."""
         for source in self.sources:
             try:
-                yield self._grid(source)
+                yield self.grid(source)
             except DataError:
                 if self.options.unreadable == "refuse":
                     raise
@@ -137,11 +136,11 @@ class RadiologyDataset(Dataset):
         """(z, y, x) of the cached volume."""
         if isinstance(self.options, Dicom | Lidc) and self.options.geometry == "resample":
             return self.volume(source)[0].shape  # an uneven stack gets its number of slices when it is read
-        shape, _ = self._grid(source)
+        shape, _ = self.grid(source)
         return self._target(shape) or shape
 
     @cached_property
-    def _spacing(self) -> tuple[float, float, float] | None:
+    def spacing(self) -> tuple[float, float, float] | None:
         """mm of the volumes' voxels; None where they differ from volume to volume by more than a hundredth."""
         crop, spacings = self.options.crop.size, []
         if self.options.fit == "lungs":
@@ -165,6 +164,10 @@ class RadiologyDataset(Dataset):
         return "HU" if modality == "CT" else ""
 
     @cached_property
+    def scales(self) -> VolumeScales:
+        return VolumeScales(self, self.options.scale, self.units)
+
+    @cached_property
     def spec(self) -> VolumeSpec:  # type: ignore[override]
         """Known from headers; its scale may read the training volumes when it is first asked for."""
         scale = hu.LazyScale(lambda: self.scale) if self.scaling == "percentiles" else self.scale
@@ -173,14 +176,14 @@ class RadiologyDataset(Dataset):
             channels=("intensity",),
             depth="slices",
             units=self.units,
-            spacing_mm=self._spacing,
+            spacing_mm=self.spacing,
             scale=scale,
             masks=("valid", *self.options.masks),
-            classes=self._classes,
+            classes=self.classes,
         )
 
     @cached_property
-    def _classes(self) -> dict[str, tuple[str, ...]]:
+    def classes(self) -> dict[str, tuple[str, ...]]:
         classes: dict[str, tuple[str, ...]] = {}
         if isinstance(self.options, Lidc):
             from gen_radiology.lidc_sources import NODULES
@@ -202,7 +205,7 @@ class RadiologyDataset(Dataset):
     # splits
 
     @cached_property
-    def _by_region(self) -> bool:
+    def by_region(self) -> bool:
         """Whether one subject alone must serve training and validation."""
         split, subjects = self.context.split, {s.subject for s in self.sources}
         if split.val == 0 and split.test == 0 or len(subjects) > 1:
@@ -217,16 +220,16 @@ class RadiologyDataset(Dataset):
     @cached_property
     def _assigned(self) -> dict[str, list[Source]]:
         """The sources of each split; in one-subject mode every split has all of them."""
-        if self._by_region:
+        if self.by_region:
             return {name: list(self.sources) for name in NAMES}
         subjects = split_subjects([s.subject for s in self.sources], self.context.split)
         return {name: [s for s in self.sources if s.subject in set(subjects[name])] for name in NAMES}
 
-    def _boxes(self, source: Source) -> dict[str, Box]:
+    def boxes(self, source: Source) -> dict[str, Box]:
         """Where the blocks or slices of each split may lie in the cached volume."""
         shape = self.shape(source)
         crop = self.options.crop.size or (1, *shape[1:])
-        if self._by_region:
+        if self.by_region:
             return split_boxes(shape, crop, self.context.split, source.where)
         if any(n < c for n, c in zip(shape, crop)):
             by = " x ".join
@@ -254,7 +257,7 @@ class RadiologyDataset(Dataset):
             if options.crop.size is None and not options.slices:
                 items.append(Item(source))
                 continue
-            box = self._boxes(source).get(name)
+            box = self.boxes(source).get(name)
             if box is None:
                 continue
             if options.slices:
@@ -270,15 +273,15 @@ class RadiologyDataset(Dataset):
         return items[:limit] if limit else items
 
     def _why_skipped(self) -> str:
-        first = next(iter(self._skipped.values()), "no source falls into it")
-        return f"{len(self._skipped)} of {len(self.sources)} volumes cannot be read; {first}"
+        first = next(iter(self.skipped.values()), "no source falls into it")
+        return f"{len(self.skipped)} of {len(self.sources)} volumes cannot be read; {first}"
 
     # reading
 
     def _hinted(self, error: DataError) -> DataError:
         return DataError(f'{error} (dataset.unreadable = "skip" passes over such volumes)')
 
-    def _key(self, source: Source) -> str:
+    def key(self, source: Source) -> str:
         """What a cached volume depends on; the files are read once a process."""
         if source.id not in self._keys:
             o = self.options
@@ -318,7 +321,7 @@ class RadiologyDataset(Dataset):
             out[:] = made.array
             return {"affine": made.affine.tolist(), "history": made.history, "notes": made.notes}
 
-        return self.cache.fetch(self._key(source), lambda: self._prepared(source).array.shape, "<f4", fill, verify)
+        return self.cache.fetch(self.key(source), lambda: self._prepared(source).array.shape, "<f4", fill, verify)
 
     def masks(self, source: Source, verify: bool = False) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """The cached masks (z, y, x) bool by name, empty where one is missing, and the facts of the entry.
@@ -336,7 +339,7 @@ class RadiologyDataset(Dataset):
             return {"notes": made.mask_notes, "missing": [name for name in names if name not in made.masks]}
 
         files = files_hash(source.mask_files, self.cache.folder)
-        key = key_of(masks=files, settings=self._mask_settings(), volume=self._key(source))
+        key = key_of(masks=files, settings=self._mask_settings(), volume=self.key(source))
         array, facts = self.cache.fetch(
             key, lambda: (len(names), *self._prepared(source).array.shape), "|b1", fill, verify
         )
@@ -349,121 +352,23 @@ class RadiologyDataset(Dataset):
 
     # scales
 
-    @cached_property
+    @property
     def scaling(self) -> str:
         """ "window" or "percentiles"."""
-        mode = self.options.scale.mode
-        return mode if mode != "auto" else "window" if self.units == "HU" else "percentiles"
+        return self.scales.mode
 
-    @cached_property
+    @property
     def scale(self) -> Scale:
-        """That of the data set: the window, percentiles of all training volumes, or the median of each one's own."""
-        o = self.options.scale
-        if self.scaling == "window":
-            return hu.window(o.lo, o.hi)
-        items = {item.source.id: item for item in self.split("train").items}
-        if o.of == "volume":
-            own = [self.own_scale(item.source) for item in items.values()]
-            lo, hi = (float(np.median([getattr(s, end).item() for s in own])) for end in ("lo", "hi"))
-            return hu.window(lo, max(hi, float(np.nextafter(np.float32(lo), np.float32(np.inf)))))
-
-        def volumes() -> Any:
-            for item in items.values():
-                array, _ = self.volume(item.source)
-                yield array if item.box is None else array[within(item.box)]
-
-        parts = [[self._key(i.source), None if i.box is None else [i.box.low, i.box.high]] for i in items.values()]
-        key = key_of(scale=[o.low, o.high, o.foreground], parts=parts)
-        return self._cached_scale(key, lambda: hu.training_scale(volumes, o))
-
-    def own_scale(self, source: Source) -> Scale:
-        """The scale of one volume's samples: its own percentiles, or that of the data set."""
-        o = self.options.scale
-        if self.scaling == "window" or o.of == "training":
-            return self.scale
-        if source.id not in self._own_scales:
-            key = key_of(scale=[o.low, o.high, o.foreground], volume=self._key(source))
-            made = self._cached_scale(key, lambda: hu.volume_scale(np.asarray(self.volume(source)[0]), o))
-            self._own_scales[source.id] = made
-        return self._own_scales[source.id]
-
-    def _cached_scale(self, key: str, make: Any) -> Scale:
-        def fill(out: np.ndarray) -> dict[str, Any]:
-            made = make()
-            out[:] = (made.lo.item(), made.hi.item())
-            return {}
-
-        lo, hi = np.array(self.cache.fetch(key, lambda: (2,), "<f4", fill, verify=True)[0])
-        return hu.window(float(lo), float(hi))
+        """That of the data set; see volume_scales.py."""
+        return self.scales.common
 
     # the record
 
     def prepare(self, progress: Any = None) -> dict[str, Any]:
         """Fill the cache, refuse equal content in two splits, and tell all that was left out, guessed or moved."""
-        splits: dict[str, Any] = {}
-        owner: dict[str, tuple[str, Source]] = {}
-        told: dict[str, dict[str, None]] = {}
-        missing: dict[str, int] = dict.fromkeys(self.options.masks, 0)
-        used: dict[str, Source] = {}
-        for name in NAMES:
-            split = self.split(name)
-            sources = list({item.source.id: item.source for item in split.items}.values())
-            for k, source in enumerate(sources):
-                _, facts = self.volume(source, verify=True)
-                _, mask_facts = self.masks(source, verify=True)
-                used[source.id] = source
-                for line in (*source.notes, *facts["notes"], *mask_facts["notes"]):
-                    told.setdefault(line, {})[source.id] = None
-                for mask in mask_facts["missing"]:
-                    missing[mask] += not (self._by_region and name != "train")
-                if not self._by_region:
-                    self._refuse_twin(name, source, owner.setdefault(facts["content"], (name, source)))
-                if progress is not None:
-                    progress.update("prepare", k + 1, len(sources), {}, 0.0)
-            subjects = sorted({s.subject for s in sources})
-            splits[name] = {"volumes": len(split), "scans": len(sources), "subjects": subjects}
+        done = record(self, progress)
         self._block = Block()  # the last scan, whole
-        notes = list(self._found.notes)
-        regions = {}
-        if self._by_region:
-            notes.append("one subject: train and validation are regions of the same volume, with a gap between them")
-            regions = {id: {n: attrs.asdict(b) for n, b in self._boxes(s).items()} for id, s in used.items()}
-        for line, ids in ((line, list(found)) for line, found in told.items()):
-            notes.append(f"{ids[0]}{f' and {len(ids) - 1} more' if len(ids) > 1 else ''}: {line}")
-        notes += [f"mask '{m}' is missing for {n} volumes: empty there" for m, n in missing.items() if n]
-        notes += self._condition_notes(list(used.values()))
-        if self._spacing is None:
-            one = "lung_extent_mm" if self.options.fit == "lungs" else "spacing_mm"
-            notes.append(f"voxel spacing differs between volumes: dataset.{one} makes it one")
-        notes += [f"passed over {id}: {reason}" for id, reason in self._skipped.items()]
-        return {
-            "splits": splits,
-            "regions": regions,
-            "notes": notes,
-            "skipped": dict(self._skipped),
-            "scale": self.scale.to_json(),
-            "scaling": f"{self.scaling} of each volume" if self._own else self.scaling,
-            "spacing_mm": None if self._spacing is None else list(self._spacing),
-            "classes": {name: list(names) for name, names in self._classes.items()},
-        }
-
-    @property
-    def _own(self) -> bool:
-        return self.scaling == "percentiles" and self.options.scale.of == "volume"
-
-    def _condition_notes(self, sources: list[Source]) -> list[str]:
-        unknown: dict[str, int] = {}
-        for source in sources:
-            for name, value in self.condition(source, *self._grid(source)[::-1]).items():
-                unknown[name] = unknown.get(name, 0) + (value == -1 if name in self._classes else math.isnan(value))
-        return [f"condition '{name}' is unknown for {n} of {len(sources)} scans" for name, n in unknown.items() if n]
-
-    def _refuse_twin(self, name: str, source: Source, first: tuple[str, Source]) -> None:
-        if first[0] != name:
-            raise DataError(
-                f"{first[1].where} ({first[0]}) and {source.where} ({name}) have the same content: remove one, or set "
-                f"dataset.subject so that both fall into one split"
-            )
+        return done
 
     def fingerprint(self) -> dict[str, Any]:
         """Names and content of all files (of a large set: sizes and times instead); empty where there are no files."""

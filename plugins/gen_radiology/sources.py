@@ -19,6 +19,7 @@ from gen_core.errors import DataError
 from gen_core.volume_cache import key_of, source_hash
 from gen_radiology.image import Image, MaskSet
 
+SMALL = 1 << 20  # bytes of files up to which reading them again costs less than remembering
 LARGE = 1 << 30  # bytes of files from which on names, sizes and times stand for the content
 
 
@@ -64,8 +65,11 @@ def files_hash(files: Sequence[Path], cache: Path) -> str:
     """SHA-256 of the contents of files, remembered in `cache` by path, size and time; of large sets of these alone."""
     stats = [(str(path.resolve()), path.stat()) for path in files]
     name = key_of(files=[[path, s.st_size, s.st_mtime_ns] for path, s in stats])
-    if sum(s.st_size for _, s in stats) > LARGE:
+    total = sum(s.st_size for _, s in stats)
+    if total > LARGE:
         return name
+    if total < SMALL:
+        return key_of(files=[source_hash(path) for path in files])
     known = cache / "series" / name[:2] / name
     if known.exists() and len(text := known.read_text()) == 64:
         return text

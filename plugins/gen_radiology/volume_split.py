@@ -92,7 +92,7 @@ class VolumeSplit(Split):
             named = {name: resample.resample_mask(m, grid, options.resample_masks) for name, m in named.items()}
             history.append(f"resampled to {' x '.join(map(str, dataset.size))}")
         condition = dataset.condition(source, affine, dataset.size)
-        scale = dataset.own_scale(source)
+        scale = dataset.scales.own(source)
         x, valid = hu.to_unit(volume, scale, options.pad)
         named = {"valid": valid, **named}
         if rng is not None:

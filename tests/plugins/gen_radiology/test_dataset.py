@@ -1,6 +1,7 @@
 """The data sets: contract, values, regions of one subject, slices, policies, cache, and real series."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -43,6 +44,12 @@ def save(path, array, affine=None):
 
 def volume(i, shape=(Z, Y, X)):
     return np.random.default_rng(i).uniform(-900, 900, shape).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def _no_flushing(monkeypatch):
+    """Hundreds of small cache entries: without it the disk's pace is what the tests take."""
+    monkeypatch.setattr(os, "fsync", lambda fd: None)
 
 
 @pytest.fixture
@@ -313,6 +320,19 @@ def test_one_subject_is_cut_into_regions_with_a_gap(make, root):
     }  # fmt: skip
     assert len({s.id for s in dataset.split("train")} | {s.id for s in dataset.split("val")}) == 12
     check_dataset(dataset)
+
+
+def test_scans_of_one_subject_may_not_show_the_same_part_in_two_splits(make, root):
+    shape = only_one(root)
+    options = {"size": None, "crop": Crop(size=(4, 6, 7)), "split": SplitOptions(val=0.3), "masks": ()}
+    save(root / "p0" / "image_2.nii.gz", volume(1, shape))  # the same grid: the same cut
+    assert make(**options).prepare()["splits"]["train"]["scans"] == 2
+    shifted = affine_ras(origin=(-20.0, -30.0, 40.0 + 6 * SPACING[0]))
+    save(root / "p0" / "image_2.nii.gz", volume(1, shape), shifted)
+    with pytest.raises(DataError, match=r"image.nii.gz \(val\) and .*image_2.nii.gz \(train\) show the same part"):
+        make(**options).prepare()
+    save(root / "p0" / "image_2.nii.gz", volume(1, shape), affine_ras(origin=(-20.0, -30.0, 400.0)))
+    assert make(**options).prepare()["splits"]["val"]["scans"] == 2  # elsewhere in the patient
 
 
 def test_blocks_for_training_can_be_drawn_about_a_mask(make, root):

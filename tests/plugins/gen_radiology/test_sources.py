@@ -260,7 +260,7 @@ def test_series_without_readings_and_readings_without_series(tmp_path):
 
 def test_contents_decide_the_hash_and_are_remembered(tmp_path):
     for name in "ab":
-        (tmp_path / name).write_text(name)
+        (tmp_path / name).write_text(name * (1 << 20))
     files = [tmp_path / "a", tmp_path / "b"]
     first = files_hash(files, tmp_path / "cache")
     assert files_hash(files, tmp_path / "cache") == first == files_hash(files, tmp_path / "elsewhere")
