@@ -42,9 +42,9 @@ class _Unet:
     """What both share: sizes, the noise schedule, and where weights come from."""
 
     norm_groups: int = positive(32, metadata={"smoke": 8})
-    channels: tuple[int, ...] = field(default=(64, 64, 64), validator=_channels, metadata={"smoke": (8, 8, 8)})
+    channels: tuple[int, ...] = field(default=(64, 64, 64), validator=_channels, metadata={"smoke": (8, 8)})
     attention: tuple[bool, ...] = field(
-        default=(False, True, True), validator=_levels, metadata={"smoke": (False, False, True)}
+        default=(False, True, True), validator=_levels, metadata={"smoke": (False, True)}
     )  # by level; the middle always has it
     head_channels: int = field(default=64, validator=_heads, metadata={"smoke": 8})
     blocks: int = positive(2)  # residual blocks a level
@@ -91,9 +91,9 @@ class MaisiDiffusionUnet(_Unet):
     One class becomes MAISI's class label; masks and volumes are concatenated.
     """
 
-    channels: tuple[int, ...] = field(default=(64, 128, 256, 512), validator=_channels, metadata={"smoke": (8, 8, 8)})
+    channels: tuple[int, ...] = field(default=(64, 128, 256, 512), validator=_channels, metadata={"smoke": (8, 8)})
     attention: tuple[bool, ...] = field(
-        default=(False, False, True, True), validator=_levels, metadata={"smoke": (False, False, True)}
+        default=(False, False, True, True), validator=_levels, metadata={"smoke": (False, True)}
     )
     head_channels: int = field(default=32, validator=_heads, metadata={"smoke": 8})
     include_fc: bool = False

@@ -271,3 +271,13 @@ def test_the_published_system_is_the_default():
 def test_a_wrong_setting_is_named(settings, message):
     with pytest.raises(ValueError, match=message):
         DiffusionUnet(**settings)
+
+
+@pytest.mark.parametrize("embed", ["added", "cross-attention"])
+def test_a_dry_run_on_the_meta_device_tells_shapes(embed):
+    meta = torch.device("meta")
+    with meta:
+        prior = build(DiffusionUnet(embed=embed), PriorContext(shape=(3, 32, 32, 32), conditions=SPECS)).to(meta)
+        z, t = torch.empty(1, 3, 32, 32, 32), torch.empty(1)
+        eps = prior.denoise(z, t)[1]
+    assert eps.is_meta and eps.shape == z.shape
