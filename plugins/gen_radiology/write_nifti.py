@@ -20,6 +20,7 @@ from gen_radiology.synthetic_marks import centred_affine, derivation, distinct_p
 from gen_radiology.writer_options import NiftiWriter as Options
 
 ALIGNED = 2  # qform_code, sform_code: aligned to something else, not this scanner's own coordinates
+PACKING = 4  # of gzip: on a CT five times as fast as 6, and 4 % larger
 LEVELS = 65534  # steps of int16 that are used: one code less than there are keeps rounding inside
 
 
@@ -76,7 +77,7 @@ def write_volume(path: Path, array: np.ndarray, affine: np.ndarray, says: str, d
     head = header(array.shape, affine, says, dtype, slope, inter, path)
     with atomic.replacing(path) as beside, beside.open("wb") as file:
         # neither name nor time in the gzip header: the same volume gives the same bytes
-        with gzip.GzipFile("", "wb", 6, file, mtime=0) as out:
+        with gzip.GzipFile("", "wb", PACKING, file, mtime=0) as out:
             out.write(head)
             for part in array:  # C order of (z, y, x) is the file's order: x runs fastest
                 out.write(_stored(part, dtype, slope, inter).tobytes())
