@@ -64,12 +64,12 @@ def prepared(
 def _whole(source: Source, options: Volumes) -> Prepared:
     """Read, turned to the patient's axes, and resampled to dataset.spacing_mm."""
     image, masks = source.read(bool(options.masks))
-    _check(image, options, source.where)
+    finite = _check(image, options, source.where)
     if options.remove_table:
         _remove_table(image)
     shape = " x ".join(map(str, image.array.shape))
     made = Prepared(
-        np.where(np.isfinite(image.array), image.array, np.float32(np.nan)),
+        image.array if finite.all() else np.where(finite, image.array, np.float32(np.nan)),
         masks.masks,
         image.affine,
         [f"{source.modality or 'image'} {shape}"],
@@ -102,7 +102,8 @@ def _remove_table(image: Image) -> None:
         image.warnings.append("no patient found: nothing removed about it")
 
 
-def _check(image: Image, options: Volumes, where: str) -> None:
+def _check(image: Image, options: Volumes, where: str) -> np.ndarray:
+    """Where values are finite. Raises: DataError where none is, or some are not and dataset.nan = "refuse"."""
     finite = np.isfinite(image.array)
     if not finite.any():
         raise DataError(f"{where}: no voxel has a finite value")
@@ -111,6 +112,7 @@ def _check(image: Image, options: Volumes, where: str) -> None:
         raise DataError(
             f'{where}: {n} of {finite.size} voxels are not finite (dataset.nan = "mask" makes them invalid)'
         )
+    return finite
 
 
 def _resample(made: Prepared, grid: Any, options: Volumes) -> None:
