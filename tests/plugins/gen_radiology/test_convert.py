@@ -319,3 +319,22 @@ def test_a_stopped_conversion_goes_on(hospital, convert, tmp_path, monkeypatch):
     assert not [p for p in tmp_path.rglob("*partial*")]
     shutil.rmtree(tmp_path / "out")
     assert {r["image"] for r in convert(hospital)["written"]} == {r["image"] for r in found["written"]}
+
+
+def test_the_nifti_data_set_finds_a_converted_set_as_documented(hospital, convert, tmp_path):
+    from gen_radiology.dataset_options import Nifti
+    from gen_radiology.nifti_sources import find_nifti
+
+    names = tmp_path / "names.toml"
+    names.write_text('gtv = ["GTV-1 zaphod"]\n')
+    written = convert(hospital, names=names)["written"]
+    options = Nifti(
+        pattern="*/ct-??????????.nii.gz",
+        modality="CT",
+        subject="0",
+        masks=("gtv",),
+        mask_files={"gtv": "{id}-mask-gtv.nii.gz"},
+    )
+    found = find_nifti(tmp_path / "out", options).sources
+    assert {s.subject for s in found} == {row["patient"] for row in written} and len(found) == 2
+    assert sorted(len(s.mask_files) for s in found) == [0, 1]
