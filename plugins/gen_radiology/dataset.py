@@ -158,10 +158,18 @@ class RadiologyDataset(Dataset):
         z, y, x = (round(float(s), 6) for s in spacings[0])
         return (z, y, x)
 
+    @property
+    def _rootless(self) -> bool:
+        """Whether the recipe names no folder yet: its plan is made from what the recipe says alone."""
+        return not self.options.root and self.context.volume.size is not None
+
     @cached_property
     def units(self) -> str:
-        modality = self.sources[0].modality
-        return "HU" if modality == "CT" else ""
+        if self._rootless:
+            modality = "CT" if isinstance(self.options, Lidc) else getattr(self.options, "modality", "")
+        else:
+            modality = self.sources[0].modality
+        return "HU" if modality.upper() == "CT" else ""
 
     @cached_property
     def scales(self) -> VolumeScales:
@@ -169,14 +177,17 @@ class RadiologyDataset(Dataset):
 
     @cached_property
     def spec(self) -> VolumeSpec:  # type: ignore[override]
-        """Known from headers; its scale may read the training volumes when it is first asked for."""
+        """Known from headers, or from the recipe where it names no folder yet and volume.size is set.
+
+        Its scale may read the training volumes when it is first asked for.
+        """
         scale = hu.LazyScale(lambda: self.scale) if self.scaling == "percentiles" else self.scale
         return VolumeSpec(
             size=self.size,
             channels=("intensity",),
             depth="slices",
             units=self.units,
-            spacing_mm=self.spacing,
+            spacing_mm=self.options.spacing_mm if self._rootless else self.spacing,
             scale=scale,
             masks=("valid", *self.options.masks),
             classes=self.classes,
@@ -193,6 +204,8 @@ class RadiologyDataset(Dataset):
             from gen_radiology.dicom_sources import SEXES
 
             classes["sex"] = SEXES
+        if self._rootless:
+            return classes | {name: tuple(names) for name, names in self.options.classes.items()}
         return classes | (self.table.classes if self.table else {})
 
     def condition(self, source: Source, affine: np.ndarray, shape: Size) -> dict[str, Any]:

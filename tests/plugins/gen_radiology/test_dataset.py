@@ -470,6 +470,17 @@ def test_a_folder_without_volumes_is_told(make, tmp_path):
     assert make(root=str(tmp_path / "empty")).fingerprint() == {}
 
 
+def test_a_recipe_without_a_folder_can_be_planned_but_not_prepared(make):
+    spec = make(root="", size=(4, 6, 8), spacing_mm=(3.0, 1.0, 1.0), table="t.csv", classes={"grade": ("I", "II")}).spec
+    assert (spec.units, spec.spacing_mm, spec.classes) == ("HU", (3.0, 1.0, 1.0), {"grade": ("I", "II")})
+    assert spec.masks == ("valid", "lesion") and spec.scale.lo.item() == -1000
+    assert make(kind=Lidc, root="", size=(4, 6, 8)).spec.classes["nodule"][0] == "none"
+    with pytest.raises(DataError, match="dataset.root is not set"):
+        make(root="", size=None).spec  # noqa: B018
+    with pytest.raises(DataError, match="dataset.root is not set"):
+        make(root="", size=(4, 6, 8)).split("train")
+
+
 # conditions
 
 
