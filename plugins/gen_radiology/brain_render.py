@@ -179,14 +179,13 @@ def _deep(shares: Shares, head: Head, grid: Grid, p: Place, w: float) -> None:
 
 
 def _lesions(shares: Shares, lesions: Lesions, grid: Grid) -> None:
-    """What was grey or white matter in a lesion becomes lesion."""
+    """What was brain in a lesion becomes lesion, sulci too: it pushes them aside."""
     for blob in lesions.blobs:
         box = blob.box(grid)
         part = shares[(slice(None), *box)]
         if not part.size:
             continue
         c = blob.cover(grid.part(box))
-        taken = c * (part[GREY] + part[WHITE])
-        part[GREY] *= 1 - c
-        part[WHITE] *= 1 - c
-        part[LESION] += taken
+        for tissue in (CSF, GREY, WHITE):
+            part[LESION] += c * part[tissue]
+            part[tissue] *= 1 - c

@@ -57,12 +57,16 @@ def draw_diameter(rng: np.random.Generator, low: float, high: float) -> float:
 def draw_nodule(
     rng: np.random.Generator, chest: Chest, grid: Grid, kinds: tuple[str, ...], low: float, pleural_share: float
 ) -> Nodule | None:
-    """A nodule in the lungs within the grid; None when no lung lies there."""
+    """A nodule of at least `low` mm in the lungs within the grid; None when there is no room for one."""
     kind = kinds[int(rng.integers(len(kinds)))]
     diameter = draw_diameter(rng, min(low, MAX_DIAMETER_MM), MAX_DIAMETER_MM)
     pleural = bool(rng.random() < pleural_share)
     found = _find_place(rng, chest, grid, diameter / 2, pleural)
     if found is None:
+        return None
+    centre, depth = found
+    diameter = min(diameter, depth / 0.375)  # where the lung is too narrow for it
+    if diameter < low:
         return None
     spiculated = kind != "ground-glass" and bool(rng.random() < 0.35)
     spikes = rng.normal(size=(int(rng.integers(9, 18)) if spiculated else 0, 3))
@@ -70,8 +74,8 @@ def draw_nodule(
     core = {"solid": 1.0, "part-solid": float(rng.uniform(0.45, 0.65)), "ground-glass": 0.0}[kind]
     return Nodule(
         kind=kind,
-        body=Blob.draw(rng, found, diameter),
-        pleural=pleural,
+        body=Blob.draw(rng, centre, diameter),
+        pleural=depth < 0.5 * diameter,
         spikes=spikes * rng.uniform(1.4, 2.1, (len(spikes), 1)),
         core=core,
         solid_hu=float(rng.uniform(*_SOLID_HU)),
@@ -81,8 +85,11 @@ def draw_nodule(
 
 def _find_place(
     rng: np.random.Generator, chest: Chest, grid: Grid, radius: float, pleural: bool
-) -> NDArray[np.float64] | None:
-    """A centre (patient mm): well inside the lung, or as deep under the pleura as makes the nodule touch it."""
+) -> tuple[NDArray[np.float64], float] | None:
+    """(centre in patient mm, its depth): well inside the lung, or so deep under the pleura that the nodule touches it.
+
+    Where there is no such place, the deepest one; None without any lung.
+    """
     start = np.array(grid.origin) - 0.5 * np.array(grid.spacing)
     stop = start + np.array(grid.size) * np.array(grid.spacing)
     low, high = np.maximum(start, _LUNGS_MM[0]), np.minimum(stop, _LUNGS_MM[1])
@@ -96,9 +103,10 @@ def _find_place(
     depth = np.where((edge > 0).all(1), depth, -1.0)
     fits = np.abs(depth - 0.85 * radius) < 0.1 * radius if pleural else depth > 1.25 * radius + 2.0
     if fits.any():
-        return points[int(np.argmax(fits))]
-    best = int(np.argmax(depth))
-    return points[best] if depth[best] > 0 else None
+        best = int(np.argmax(fits))
+    else:
+        best = int(np.argmax(depth))
+    return (points[best], float(depth[best])) if depth[best] > 0 else None
 
 
 def nodule_cover(nodule: Nodule, grid: Grid) -> tuple[tuple[slice, slice, slice], Volume, Volume, Volume]:

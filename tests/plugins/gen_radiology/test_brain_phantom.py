@@ -117,6 +117,14 @@ def test_the_label_says_who_has_lesions(tmp_path):
     assert 1 < sum(labels) < 11
 
 
+def test_the_lesion_mask_is_as_large_as_what_was_drawn():
+    for subject in (0, 2, 5):
+        scan = draw(QUIET, SIZE, SPACING, subject)
+        _, masks = brain_render.tissues(scan.head, scan.grid, scan.lesions)
+        drawn = sum(np.pi / 6 * b.diameter**3 for b in scan.lesions.blobs)
+        assert masks["lesion"].sum() * np.prod(SPACING) == pytest.approx(drawn, rel=0.15)
+
+
 def test_lesions_are_large_enough_to_be_seen():
     o = BrainMriPhantom(lesions=1.0)
     for subject in range(6):
