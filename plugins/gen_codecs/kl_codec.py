@@ -91,7 +91,7 @@ class KlCodec(Codec):
         o = self.options.losses
         if not self._lpips:
             self._lpips = (load_lpips(o.lpips_weights, o.lpips_sha256).to(x.device),)
-        return o.lpips * three_axis_distance(self._lpips[0], x_hat, x, o.lpips_share, generator)
+        return three_axis_distance(self._lpips[0], x_hat, x, o.lpips_share, generator)
 
     def training_step(self, batch: Batch, step: Step) -> Iterator[GroupLoss]:
         o, x = self.options, batch.x
@@ -102,7 +102,7 @@ class KlCodec(Codec):
         x_hat = self._reconstructed(z)
         losses = {"l1": o.losses.l1 * F.l1_loss(x_hat, x)}
         if o.losses.lpips and o.losses.lpips_weights:
-            losses["lpips"] = self._perceptual(x, x_hat, step.generator)
+            losses["lpips"] = o.losses.lpips * self._perceptual(x, x_hat, step.generator)
         at = random_slices(x, 3, step.generator)
         logs = {"kl_nats": nats.detach(), "posterior_sd": (0.5 * log_variance.detach()).exp().mean()}
         playing = bool(self.critics) and step.index >= o.discriminator.start
@@ -135,7 +135,7 @@ class KlCodec(Codec):
         if o.lpips_weights:
             g = lambda: torch.Generator(x.device).manual_seed(0)
             each = [self._perceptual(a[None], b[None], g()) for a, b in zip(x, x_hat)]
-            found["perceptual"] = torch.stack(each).reshape(-1) / max(o.lpips, 1e-12)
+            found["perceptual"] = torch.stack(each).reshape(-1)
         return found
 
     def checkpoint_activations(self, on: bool) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import attrs
 import torch
+import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -38,11 +40,25 @@ class _Bytes(TorchDispatchMode):
         return out
 
 
+class _FusedAttention(TorchFunctionMode):
+    """Answers attention without the matrix of all pairs, which fused kernels never make; counts its products."""
+
+    flop = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        q, k, v = args[:3]
+        pairs = q.numel() // q.shape[-1] * k.shape[-2]
+        self.flop += 2 * pairs * (q.shape[-1] + v.shape[-1])
+        return q.new_empty((*q.shape[:-1], v.shape[-1]))
+
+
 def _measure(call: Any) -> tuple[Any, int, float]:
     """(result, bytes created, GFLOP) of a call on meta tensors."""
-    with _Bytes() as created, FlopCounterMode(display=False) as flops:
+    with _FusedAttention() as attention, _Bytes() as created, FlopCounterMode(display=False) as flops:
         out = call()
-    return out, created.total, flops.get_total_flops() / 1e9
+    return out, created.total, (flops.get_total_flops() + attention.flop) / 1e9
 
 
 def _count(module: torch.nn.Module) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gen_core.batch import Batch
 from gen_core.codec import Codec, LatentSpec
+from gen_core.condition import Conditions
 from gen_core.features import FeatureNetwork
 from gen_core.prior import DiffusionPrior, DirectPrior, Prior
 from gen_core.segmenter import Segmenter
@@ -189,7 +190,7 @@ def check_codec(codec: Codec, x: Tensor, batch: Batch | None = None) -> None:
         check_trainable(codec, batch)
 
 
-def check_prior(prior: Prior, cond: dict[str, Tensor] | None = None, batch: Batch | None = None) -> None:
+def check_prior(prior: Prior, cond: Conditions | None = None, batch: Batch | None = None) -> None:
     """A prior: `denoise` and its path, or `draw`; also `check_trainable` where it has weights.
 
     cond: conditions of 3 samples. Raises: AssertionError with one sentence.
@@ -219,7 +220,7 @@ def check_prior(prior: Prior, cond: dict[str, Tensor] | None = None, batch: Batc
         check_trainable(prior, batch or _batch(z))
 
 
-def _check_denoise(prior: DiffusionPrior, z: Tensor, cond: dict[str, Tensor] | None) -> None:
+def _check_denoise(prior: DiffusionPrior, z: Tensor, cond: Conditions | None) -> None:
     name = type(prior).__name__
     t = torch.tensor([0.9, 0.35, 0.6], device=z.device)
     with torch.no_grad(), unchanged(prior, f"{name}.denoise"):
@@ -322,8 +323,8 @@ def _map(module: Any, method: str, x: Tensor, want: tuple[int, ...], *more: Any)
     return y
 
 
-def _cut(cond: dict[str, Tensor] | None, i: int) -> dict[str, Tensor] | None:
-    return None if cond is None else {k: v[i : i + 1] for k, v in cond.items()}
+def _cut(cond: Conditions | None, i: int) -> Conditions | None:
+    return None if cond is None else cond.take(slice(i, i + 1))
 
 
 def _batch(x: Tensor) -> Batch:

@@ -8,6 +8,7 @@ from torch import nn
 
 from gen_core.batch import Batch
 from gen_core.codec import Codec, LatentSpec
+from gen_core.condition import Conditions
 from gen_core.features import FeatureNetwork
 from gen_core.prior import DiffusionPrior, DirectPrior, Prior
 from gen_core.segmenter import Segmenter
@@ -310,7 +311,7 @@ class GoodPrior(DiffusionPrior):
     def denoise(self, z_t, t, cond=None):
         wide = lambda v: v.float().view(-1, 1, 1, 1, 1)
         alpha, sigma = wide(self.path.alpha(t.double())), wide(self.path.sigma(t.double()))
-        z_0 = self.mix(z_t) * wide(1 - t) + (0 if cond is None else wide(cond["class"]))
+        z_0 = self.mix(z_t) * wide(1 - t) + (0 if cond is None else wide(cond.values["class"]))
         return z_0, (z_t - alpha * z_0) / sigma
 
     def training_step(self, batch, step):
@@ -368,7 +369,8 @@ class Whitened(Normal):
 def test_good_priors_pass():
     torch.manual_seed(0)
     check_prior(GoodPrior())
-    check_prior(GoodPrior(), cond={"class": torch.tensor([0.0, 1.0, 2.0])})
+    classes = Conditions({"class": torch.tensor([0.0, 1.0, 2.0])}, {"class": torch.ones(3, dtype=torch.bool)})
+    check_prior(GoodPrior(), cond=classes)
     check_prior(Normal())
 
 
