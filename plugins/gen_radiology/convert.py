@@ -82,7 +82,6 @@ class Job:
         from gen_radiology.dicom_series import find_objects
 
         folder = find_objects(self.asked.source)
-        self._same_key()
         masks = inspect_masks.find_masks(self.asked.masks)
         kinds = [(path, "structures") for path in folder.structures]
         for path, kind in [*kinds, *((path, "segmentation") for path in folder.segmentations)]:
@@ -93,7 +92,12 @@ class Job:
         for path, why in (*folder.left_out, *masks.left_out):
             self._leave(path, "", why)
         units = self._units(folder.series, masks)
+        self._same_key()
         self._save()  # before the first file that only the table can explain
+        report = self.asked.target / REPORT
+        if not report.exists():
+            report.parent.mkdir(parents=True, exist_ok=True)
+            atomic.write_json(report, {"gen": __version__, "key": self._key(), "unfinished": True})
         for patient in dict.fromkeys(unit.patient for unit in units):
             self._patient(patient, [unit for unit in units if unit.patient == patient])
         self._save()
@@ -107,8 +111,6 @@ class Job:
         """A set has one key: another one would give one patient two names."""
         path = self.asked.target / REPORT
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            atomic.write_json(path, {"gen": __version__, "key": self._key(), "unfinished": True})
             return
         try:
             found = json.loads(path.read_text("utf-8"))["key"]
@@ -135,6 +137,7 @@ class Job:
             if self.asked.keep_ids:  # no key is kept, and none is needed
                 digest = hashlib.sha256(f"{one.study_uid}\0{one.series_uid}\0{part}".encode()).hexdigest()
             units.append(Unit(one, self._patient_name(one.subject), f"{modality}-{digest[:10]}"))
+            self._know(units[-1])
         for file in masks.files:
             owners = owners_of(file, units)
             for unit in owners:
@@ -149,7 +152,10 @@ class Job:
     def _patient_name(self, subject: str) -> str:
         from gen_radiology.synthetic_marks import file_part
 
-        return file_part(self.secret.patient(subject))
+        name = self.secret.patient(subject)
+        part = file_part(name)
+        # two IDs that differ in what a file name cannot hold stay two patients
+        return part if part == name else f"{part}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
     def _patient(self, patient: str, units: list[Unit]) -> None:
         """All of one patient, or nothing where a required part is missing."""
@@ -320,11 +326,12 @@ class Job:
             "settings": self._settings(unit),
         }
 
-    def _know(self, unit: Unit, data: Any) -> None:
-        """Remember what must not be told of a patient."""
-        known = self.words.setdefault(unit.patient, set())
-        known |= telling_words(data)
-        known |= {w.casefold() for w in (unit.series.subject, unit.series.id) if len(w) > 2}
+    def _know(self, unit: Unit, data: Any = None) -> None:
+        """Remember what must not be told of a patient: from the whole header where there is one."""
+        one, known = unit.series, self.words.setdefault(unit.patient, set())
+        known |= {w.casefold() for w in (one.subject, one.id, one.study_uid, one.series_uid) if len(w) > 2}
+        if data is not None:
+            known |= telling_words(data)
 
     def _quiet(self, text: str, patient: str, unit: Unit | None = None) -> str:
         """Text without paths, names and numbers of a patient."""

@@ -275,6 +275,13 @@ def test_public_data_keeps_its_ids(convert, tmp_path):
     assert convert(DATA / "torchio_dcm", keep_ids=True, table=None)["written"][0]["kept"]
 
 
+def test_ids_that_differ_in_what_file_names_cannot_hold_stay_apart(convert, dicom, tmp_path):
+    for k, patient in enumerate(("a b", "a/b")):
+        dicom.series(tmp_path / f"in/{k}", dicom.stored(), series=f"1.2.3.4{k}", patient=patient)
+    rows = convert(tmp_path / "in", keep_ids=True, table=None)["written"]
+    assert len({row["patient"] for row in rows}) == 2 == len(list((tmp_path / "out").glob("a_b-*")))
+
+
 def test_the_sidecar_holds_listed_fields_only_and_characteristics_on_request(hospital, convert, tmp_path):
     convert(hospital)
     header = json.loads(next((tmp_path / "out").rglob("ct-*.json")).read_text())["header"]
@@ -288,7 +295,9 @@ def test_what_would_harm_is_refused(hospital, convert, tmp_path):
         convert(hospital, target=hospital / "out")
     with pytest.raises(DataError, match="must not lie in the folder"):
         convert(hospital, table=tmp_path / "out" / "table.json")
-    convert(hospital)
+    with pytest.raises(DataError, match="absent: no such file"):
+        convert(hospital, masks=(tmp_path / "absent",))
+    convert(hospital)  # in the folder of the one that failed
     with pytest.raises(DataError, match="was made with another table"):
         convert(hospital, table=None)
     (tmp_path / "out/report.json").write_text("{")
