@@ -53,7 +53,7 @@ def lung(n: int) -> plt.Figure:
         show(axes[row, 0], hu[slice_at(scan.grid, 0.0)], LUNG_WINDOW, f"chest {subject}, at the carina")
         show(axes[row, 1], hu[k], LUNG_WINDOW, f"{scan.nodule.kind}, {scan.nodule.diameter:.0f} mm")
         across = masks["nodule"][k].nonzero()
-        at = (across[1].mean() + 9, across[0].mean() + 9)
+        at = (across[1].mean() + 4, across[0].mean() + 4)
         axes[row, 1].annotate("", at, (at[0] + 16, at[1] + 16), arrowprops={"color": "tab:orange", "arrowstyle": "->"})
         show(axes[row, 2], hu[slice_at(scan.grid, -55.0)], SOFT_WINDOW, "soft tissue, 55 mm below")
         show(axes[row, 3], hu[slice_at(scan.grid, -100.0)], SOFT_WINDOW, "100 mm below")

@@ -111,7 +111,7 @@ def draw_chest(rng: np.random.Generator) -> Chest:
     )
 
 
-WARP_MM = 3.5
+WARP_MM = 5.0
 
 
 @frozen(eq=False)
@@ -142,7 +142,7 @@ def to_canonical(chest: Chest, points: Points) -> Points:
 def to_patient(chest: Chest, points: Points) -> Points:
     """Canonical mm (n, 3) to patient mm: the inverse of `to_canonical`, to 0.1 mm."""
     q = points
-    for _ in range(3):
+    for _ in range(6):
         q = points - WARP_MM * np.stack([np.zeros(len(q)), chest.warp[0].at(q), chest.warp[1].at(q)], 1)
     return q * np.array(chest.scale) + np.array([0.0, *chest.shift])
 
