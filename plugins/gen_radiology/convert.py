@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +29,8 @@ from gen_radiology.converted_files import (
     owners_of,
     remove,
 )
-from gen_radiology.deidentify import Cleaner, burned_in, gives_away, header_facts, read_file, telling_words, without
+from gen_radiology.deidentify import Cleaner, burned_in, header_facts, read_file
+from gen_radiology.discretion import Discretion
 from gen_radiology.inspect_masks import MaskFile, MaskFiles
 from gen_radiology.pseudonyms import Pseudonyms
 from gen_radiology.writer_options import Converting as Options
@@ -75,7 +75,7 @@ class Job:
         self.inventory = Inventory()
         self.written: list[dict[str, Any]] = []
         self.left_out: list[dict[str, Any]] = []
-        self.words: dict[str, set[str]] = {}  # patient -> what must not be told of them
+        self.discretion = Discretion(asked)
 
     def run(self) -> dict[str, Any]:
         """Convert all there is, then write the report."""
@@ -137,7 +137,7 @@ class Job:
             if self.asked.keep_ids:  # no key is kept, and none is needed
                 digest = hashlib.sha256(f"{one.study_uid}\0{one.series_uid}\0{part}".encode()).hexdigest()
             units.append(Unit(one, self._patient_name(one.subject), f"{modality}-{digest[:10]}"))
-            self._know(units[-1])
+            self.discretion.know(units[-1])
         for file in masks.files:
             owners = owners_of(file, units)
             for unit in owners:
@@ -230,7 +230,7 @@ class Job:
         says = f"converted by gen {__version__}, not for diagnosis"
         images = read_series(unit.series, self.asked.geometry)
         head = read_file(unit.series.files[0], stop_before_pixels=True)
-        self._know(unit, head)
+        self.discretion.know(unit, head)
         header = header_facts(self.cleaner.clean(head, unit.series.subject), self.asked.characteristics)
         rows = []
         for k, image in enumerate(images):
@@ -265,7 +265,7 @@ class Job:
         for file, those in found:
             for name, mask in those.items():
                 name = name if file.kind != "labels" or name != _stem(file.path) else "labels"
-                if not self.asked.keep_ids and gives_away(name, self.words[unit.patient]):
+                if self.discretion.hides(name, unit.patient):
                     name = f"region-{len(masks) + 1}"
                 free, k = name, 2
                 while free in masks:
@@ -284,7 +284,7 @@ class Job:
             for number, path in enumerate(unit.series.files, 1):
                 data = read_file(path)
                 if number == 1:
-                    self._know(unit, data)
+                    self.discretion.know(unit, data)
                 copy = self.cleaner.clean(data, unit.series.subject)
                 copy.save_as(beside / f"{number:04d}.dcm", enforce_file_format=True)
             publish(beside, folder / unit.stem)
@@ -297,7 +297,7 @@ class Job:
                 continue
             data = read_file(file.path)
             path = folder / f"{file.kind}-{self.secret.digest('object', str(data.SOPInstanceUID))[:10]}.dcm"
-            self._know(unit, data)
+            self.discretion.know(unit, data)
             with atomic.replacing(path) as partial:
                 self.cleaner.clean(data, unit.series.subject).save_as(partial, enforce_file_format=True)
             files.append(path)
@@ -322,24 +322,9 @@ class Job:
                 if part != "image"
             },
             "of": of,
-            "notes": [self._quiet(note, unit.patient, unit) for note in notes],
+            "notes": [self.discretion.quiet(note, unit.patient, unit) for note in notes],
             "settings": self._settings(unit),
         }
-
-    def _know(self, unit: Unit, data: Any = None) -> None:
-        """Remember what must not be told of a patient: from the whole header where there is one."""
-        one, known = unit.series, self.words.setdefault(unit.patient, set())
-        known |= {w.casefold() for w in (one.subject, one.id, one.study_uid, one.series_uid) if len(w) > 2}
-        if data is not None:
-            known |= telling_words(data)
-
-    def _quiet(self, text: str, patient: str, unit: Unit | None = None) -> str:
-        """Text without paths, names and numbers of a patient."""
-        if self.asked.keep_ids:
-            return text
-        said = {str(p).casefold() for p in (self.asked.source, self.asked.source.resolve(), *self.asked.masks)}
-        said |= {file.path.name.casefold() for file in unit.masks} if unit else set()
-        return without(text, {word for word in said if len(word) > 2} | self.words.get(patient, set()))
 
     def _leave(self, path: Path, patient: str, why: str, unit: Unit | None = None) -> None:
         """Note what is not used. Without `unit` it is a single file."""
@@ -350,7 +335,7 @@ class Job:
     def _report(self) -> dict[str, Any]:
         """Write report.json and left_out.csv, without paths; return the same with paths, for the one who asked."""
         patients = self.inventory.rows(self.asked.require)
-        shown = [{**row, "reason": self._told(row)} for row in self.left_out]
+        shown = [{**row, "reason": self.discretion.reason(row)} for row in self.left_out]
         if not self.asked.keep_ids:
             shown = [{k: v for k, v in row.items() if k != "path"} for row in shown]
         self.asked.target.mkdir(parents=True, exist_ok=True)
@@ -367,14 +352,6 @@ class Job:
         }
         atomic.write_json(self.asked.target / REPORT, report)
         return {**report, "written": self.written, "left_out": self.left_out}
-
-    def _told(self, row: dict[str, Any]) -> str:
-        """A reason as the report may tell it: what follows the last path, without the patient's words."""
-        if self.asked.keep_ids:
-            return row["reason"]
-        text = re.sub(re.escape(str(self.asked.source)) + ".*?(?=: |; |$)", "[file]", row["reason"])
-        text = " ".join("[file]" if os.sep in word else word for word in text.split())
-        return self._quiet(text, row["patient"])
 
 
 def _stem(path: Path) -> str:
