@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from attrs import Factory, define
 
-from gen_core.errors import DataError
+from gen_core.errors import DataError, RecipeError
 from gen_radiology import crop_pad
 from gen_radiology.dataset_options import Volumes
 from gen_radiology.image import Image
@@ -148,6 +148,8 @@ def _fitted(
         _resample(made, size_grid(whole.array.shape, size), options)
         return made
     if options.fit == "lungs":
+        if options.orientation == "stored":
+            raise RecipeError('dataset.fit = "lungs" needs dataset.orientation = "patient": the box has patient axes')
         corner, block = _about_lungs(made, source, options)
         _crop(made, corner, block, "lungs")
         _resample(made, size_grid(block, size), options)
@@ -156,8 +158,7 @@ def _fitted(
         index = np.linalg.inv(whole.affine) @ [*source.focus, 1.0]
         corner, how = crop_pad.around(index[:3], size), "nodule"
     elif options.at == "lungs":
-        corner, block = _about_lungs(made, source, options)
-        middle = np.array(corner) + (np.array(block) - 1) / 2
+        middle = _lung_middle(made, source)
         corner, how = crop_pad.inside(crop_pad.around(middle, size), (0, 0, 0), whole.array.shape, size), "lungs"
     else:
         corner, how = crop_pad.place(whole.array, whole.masks, size, options.at, units, source.where)
@@ -168,13 +169,27 @@ def _fitted(
     return made
 
 
+def _in_air(made: Prepared, source: Source) -> Image:
+    """The volume as an image; voxels without data are air."""
+    air = np.where(np.isfinite(made.array), made.array, np.float32(-1000.0))
+    return Image(air, made.affine, source.id, source.subject, source.modality, "HU")
+
+
+def _lung_middle(made: Prepared, source: Source) -> np.ndarray:
+    """The middle of both lungs, or of what there is, as an index of the volume's own axes."""
+    from gen_radiology.lung_alignment import lung_middle
+
+    middle, notes = lung_middle(_in_air(made, source))
+    made.notes += notes
+    return (np.array(made.array.shape) - 1) / 2 if middle is None else middle
+
+
 def _about_lungs(made: Prepared, source: Source, options: Volumes) -> tuple[Size, Size]:
-    """Corner and size of the block about both lungs, in voxels. Raises: DataError where it is no CT in HU."""
+    """Corner and size of the block about both lungs, in voxels of a volume with patient axes."""
     from gen_radiology.lung_alignment import lung_box
     from gen_radiology.lungs import find_lungs
 
-    air = np.where(np.isfinite(made.array), made.array, np.float32(-1000.0))
-    image = Image(air, made.affine, source.id, source.subject, source.modality, "HU")
+    image = _in_air(made, source)
     lungs = find_lungs(image)
     box, notes = lung_box(image, lungs, options.lung_margin_mm, options.lung_extent_mm)
     made.notes += [*lungs.notes, *notes]

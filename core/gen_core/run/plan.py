@@ -130,15 +130,17 @@ def _numel(shape: tuple[int, ...]) -> int:
 
 def _spec(ctx: RunContext, missing: list[str]) -> VolumeSpec | None:
     prepared = read_json(ctx.folder.path / "steps" / "prepare" / "prepared.json")
+    spec = None
     try:
         spec = ctx.dataset.spec
         if not prepared:
             for name in ("train", "val"):
                 if len(ctx.split(name)) == 0:
                     missing.append(f"[split] leaves no volume for '{name}'")
-        return spec
     except DataError as error:
         missing.append(str(error))
+    if spec is not None:
+        return spec
     if ctx.recipe.volume.size is None:
         return None
     wavelengths = ctx.recipe.volume.wavelengths_nm

@@ -199,6 +199,20 @@ def test_volumes_are_aligned_by_their_lungs_and_freed_from_the_table(make, root)
         make(size=(20, 30, 32), at="lungs", modality="MR").prepare()
 
 
+def test_lungs_are_found_along_the_axes_as_stored(make, root):
+    for i in range(6):
+        array, lungs = thorax(i)
+        flip = affine_ras((5.0, 5.0, 5.0)) @ np.array([[-1, 0, 0, 47], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+        save(root / f"p{i}" / "image.nii.gz", array[:, :, ::-1], flip)
+        save(root / f"p{i}" / "lesion.nii.gz", lungs[:, :, ::-1], flip)
+    for orientation in ("stored", "patient"):
+        for sample in make(size=(20, 30, 32), at="lungs", orientation=orientation).split("train"):
+            middle = np.mean(np.nonzero(sample.masks["lesion"]), axis=1)
+            assert np.allclose(middle, [9.5, 14.5, 15.5], atol=1.1), (orientation, sample.id)
+    with pytest.raises(RecipeError, match='dataset.fit = "lungs" needs dataset.orientation = "patient"'):
+        make(size=(10, 12, 14), fit="lungs", orientation="stored").split("train")[0]
+
+
 def test_resampling_keeps_the_place_and_says_so(make):
     dataset = make(size=None, spacing_mm=(5.0, 1.6, 1.2))
     assert dataset.spec.size == (3, 5, 11) and dataset.spec.spacing_mm == (5.0, 1.6, 1.2)
