@@ -10,7 +10,19 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-SCRIPTS = ("vq_lookup", "kmeans", "codec_forward", "unet", "ms_ssim", "frechet", "neighbours", "cube_resize")
+SCRIPTS = (
+    "vq_lookup",
+    "kmeans",
+    "codec_forward",
+    "unet",
+    "ms_ssim",
+    "frechet",
+    "neighbours",
+    "cube_resize",
+    "dicom_series",
+    "rtstruct",
+    "lidc_xml",
+)
 
 
 def main() -> int:

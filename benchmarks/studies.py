@@ -18,6 +18,7 @@ from statistics import mean
 from typing import Any
 
 from attrs import frozen
+from studies_single import single_sections
 
 from gen_core import atomic
 from gen_core.errors import GenError
@@ -331,6 +332,7 @@ def main() -> None:
     text = asked.page.read_text() if asked.page.exists() else ""
     before, images = sections(text), asked.page.parent / "images"
     parts = [section(s, asked.runs, images, asked.full, before.get(s.question, "")) for s in STUDIES]
+    parts += single_sections(asked.runs, before)
     atomic.write_text(asked.page, page(text, "\n\n".join([NOTE, *parts])))
 
 
