@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 RECOVERY, UTILITY = "Which features lead back to the original?", "What are samples worth for pre-training?"
-ABOUT_RECOVERY = """`gen run recipes/studies/recovery.toml`; published: annex A.3, MoCo ResNet-50 under L1 65 %, the best of its spaces
-(pixels, random and ImageNet ResNets, MoCo). Share of altered training eyes whose original is among the ten nearest of
-512, 95 % interval:"""
-ABOUT_UTILITY = """`gen run recipes/studies/utility.toml`. Area under the ROC curve of the label `deposits` on validation eyes, 95 %
-interval (DeLong); `none`: the network as built, not pre-trained."""
+ABOUT_RECOVERY = """`gen run recipes/studies/recovery.toml`; published: annex A.3, MoCo ResNet-50 under L1 65 %,
+the best of its spaces (pixels, random and ImageNet ResNets, MoCo). Share of altered training eyes whose original is among
+the ten nearest of 512, 95 % interval:"""
+ABOUT_UTILITY = """`gen run recipes/studies/utility.toml`. Area under the ROC curve of the label `deposits` on validation
+eyes, 95 % interval (DeLong); `none`: the network as built, not pre-trained."""
 
 
 def single_sections(runs: Path, before: dict[str, str]) -> list[str]:
@@ -69,7 +69,7 @@ def utility(probes: dict[str, dict[str, Any]]) -> str:
         for title, v in values.items():
             if title.startswith("auc, ") and v["source"] == "val":
                 probe = title.removeprefix("auc, ")
-                gain = next((g for n, g in values.items() if n.startswith("gain") and probe in n), None)
+                gain = next((g for n, g in values.items() if n.startswith(f"auc gain, {probe} over")), None)
                 said = _with_interval(gain, "+") if gain else "-"
                 row = (name.removeprefix("utility-"), probe.rpartition("-")[2], _with_interval(v), said)
                 lines.append(f"| {' | '.join(row)} |")
