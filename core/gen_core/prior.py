@@ -85,10 +85,18 @@ class DiffusionPrior(Prior):
 
 
 class DirectPrior(Prior):
-    """A one-shot prior (GAN generator, standard normal)."""
+    """A one-shot prior (GAN generator, standard normal).
+
+    truncates: `draw` takes `truncation` = psi in [0, 1] and draws nearer to its mean. Where it does not, the sampler
+    `direct` scales the noise by psi.
+    """
+
+    truncates: bool = False
 
     @abstractmethod
-    def noise_shape(self, n: int) -> tuple[int, ...]: ...
+    def noise_shape(self, n: int) -> tuple[int, ...]:
+        """The shape of the standard normal noise of n samples: (n, ...)."""
 
     @abstractmethod
-    def draw(self, noise: Tensor, cond: Conditions | None = None, **options: Any) -> Tensor: ...
+    def draw(self, noise: Tensor, cond: Conditions | None = None, **options: Any) -> Tensor:
+        """noise (B, ...) -> z (B, c, d, h, w) float32; a sample depends on its own noise alone."""

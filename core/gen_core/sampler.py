@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from gen_core.prior import Denoise, NoisePath
+from gen_core.condition import Conditions
+from gen_core.prior import Denoise, DirectPrior, NoisePath
 
 Noise = Callable[[int], Tensor]
 """noise(k): the k-th fresh standard normal tensor of z's shape, drawn per sample from that sample's own seed."""
@@ -24,3 +25,7 @@ class Sampler(ABC):
 
         Returns z_0. Calls noise(k) with k = 0, 1, 2, ... once for each fresh draw it needs.
         """
+
+    def draw(self, prior: DirectPrior, noise: Noise, cond: Conditions | None = None) -> Tensor:
+        """z of a one-shot prior from noise(0): what a sampler of diffusion priors leaves as it is."""
+        return prior.draw(noise(0), cond)

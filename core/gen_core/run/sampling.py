@@ -79,7 +79,8 @@ def latents_from(
     watch: called with (t, z_t, z_0) whenever a diffusion prior has been asked.
     """
     if isinstance(prior, DirectPrior):
-        return prior.draw(noise(0), cond)
+        with autocast(options.precision, device):
+            return sampler.draw(prior, noise, cond).float()
     assert isinstance(prior, DiffusionPrior)  # `noise_shape` refuses what is neither
     steps = options.steps or sampler.steps
     ts = prior.path.grid(steps)
