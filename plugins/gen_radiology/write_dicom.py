@@ -80,11 +80,12 @@ class DicomFiles(Writer):
             publish(beside, stem)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
+        path = stem.with_name(stem.name + "-seg.dcm")
         if not masks:
+            path.unlink(missing_ok=True)  # one of an earlier volume would refer to slices that are gone
             return files
         from gen_radiology.write_seg import write_segmentation
 
-        path = stem.with_name(stem.name + "-seg.dcm")
         full = {name: np.broadcast_to(mask, volume.shape[1:]) for name, mask in masks.items()}
         return [*files, write_segmentation(path, full, series[0], key, info)]
 

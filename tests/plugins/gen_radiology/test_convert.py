@@ -347,3 +347,18 @@ def test_the_nifti_data_set_finds_a_converted_set_as_documented(hospital, conver
     found = find_nifti(tmp_path / "out", options).sources
     assert {s.subject for s in found} == {row["patient"] for row in written} and len(found) == 2
     assert sorted(len(s.mask_files) for s in found) == [0, 1]
+
+
+def test_multi_frame_and_compressed_series_are_copied_whole(convert, dicom, tmp_path):
+    from gen_radiology.dicom_series import find_series, read_series
+
+    stored = dicom.stored((4, 6, 7), "u2", 0, 900)
+    positions = np.stack([np.full(4, -3.0), np.full(4, 2.0), 2.5 * np.arange(4)], 1)
+    dicom.enhanced(tmp_path / "in/enhanced/a.dcm", stored, positions, series="1.2.3.41", rescale=lambda i: (i + 1, -i))
+    dicom.series(tmp_path / "in/rle", dicom.stored((4, 6, 7)), series="1.2.3.42", compress="1.2.840.10008.1.2.5")
+    assert len(convert(tmp_path / "in", to="dicom")["written"]) == 2
+    copies = {s.modality: read_series(s)[0] for s in find_series(tmp_path / "out")}
+    for series in find_series(tmp_path / "in"):
+        (image,), copy = read_series(series), copies[series.modality]
+        assert np.array_equal(copy.array, image.array) and np.allclose(copy.affine, image.affine)
+    assert pydicom.dcmread(next((tmp_path / "out").rglob("ct-*/0001.dcm"))).file_meta.TransferSyntaxUID.is_compressed

@@ -146,6 +146,8 @@ def test_a_shorter_volume_leaves_no_slice_of_the_longer_one(volume, tmp_path):
     assert [p.name for p in (tmp_path / "s").iterdir()] == ["0001.dcm"] and files[-1].name == "s-seg.dcm"
     image = sitk.ReadImage(str(files[0]))
     assert np.abs(sitk.GetArrayFromImage(image) - volume[0, :1]).max() <= 0.026
+    writer.write(tmp_path / "s", volume, SPEC, INFO)
+    assert [p.name for p in tmp_path.iterdir()] == ["s"]  # nor masks of what was there before
 
 
 def test_channels_are_series_of_one_study(tmp_path):

@@ -147,3 +147,17 @@ def test_a_single_slice_is_a_volume(tmp_path):
     (path, _) = build(NiftiWriter()).write(tmp_path / "s", volume, spec, INFO)
     assert np.array_equal(np.asarray(nibabel.load(path).dataobj).T, volume[0])
     assert sitk.ReadImage(str(path)).GetSpacing() == pytest.approx((0.9, 0.7, 1.0), abs=1e-5)
+
+
+@pytest.mark.parametrize("how", ["each", "labels"])
+def test_our_own_reader_gives_back_volume_place_and_masks(how, volume, masks, tmp_path):
+    from gen_radiology.read_nifti import read_images, read_label_masks
+
+    apart = {"lung": masks["lung"], "rest": ~masks["lung"]}
+    files = build(NiftiWriter(masks=how)).write(tmp_path / "s", volume, SPEC, INFO, apart)
+    (image,) = read_images(files[0])
+    assert np.array_equal(image.array, volume[0]) and np.allclose(image.affine, centred_affine(SPEC), atol=1e-5)
+    side = json.loads(files[-1].read_text())["masks"]
+    for name, mask in apart.items():
+        found = read_label_masks(tmp_path / side[name]["file"], image, {side[name]["label"]: name})
+        assert np.array_equal(found.masks[name], mask)

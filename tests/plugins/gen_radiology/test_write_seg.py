@@ -85,3 +85,18 @@ def test_highdicom_reads_it(tmp_path):
 def test_labels_are_the_names_as_far_as_they_fit(name, tmp_path):
     seg, _ = write(tmp_path, {name: VOLUME[0] > 0})
     assert seg.SegmentSequence[0].SegmentLabel == name[:64]
+
+
+def test_our_own_readers_give_back_volume_place_and_masks(tmp_path):
+    from gen_radiology.dicom_seg import segmentation_masks
+    from gen_radiology.dicom_series import find_series, read_series
+    from gen_radiology.synthetic_marks import centred_affine
+
+    masks = {"lesion": VOLUME[0] > 300, "body": VOLUME[0] > -500}
+    write(tmp_path, masks)
+    (series,) = find_series(tmp_path / "s")
+    (image,) = read_series(series)
+    assert np.allclose(image.affine, centred_affine(SPEC), atol=1e-5) and image.units == "HU"
+    assert np.abs(image.array - VOLUME[0]).max() <= 0.025 * (1 + 1e-3)
+    found = segmentation_masks(tmp_path / "s-seg.dcm", image).masks
+    assert list(found) == ["lesion", "body"] and all(np.array_equal(found[n], masks[n]) for n in masks)
