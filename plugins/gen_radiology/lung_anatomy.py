@@ -73,12 +73,6 @@ class Chest:
     streaks: SmoothField  # of muscle and fat
     grain: SmoothField  # fine texture of lung
 
-    def to_json(self) -> dict[str, Any]:
-        """The numbers, without the fields."""
-        return {
-            k: getattr(self, k) for k in self.__slots__ if not isinstance(getattr(self, k, None), tuple | SmoothField)
-        }
-
 
 def draw_chest(rng: np.random.Generator) -> Chest:
     """A chest, whatever the size of the picture."""
