@@ -8,10 +8,10 @@ from typing import Any
 
 RECOVERY, UTILITY = "Which features lead back to the original?", "What are samples worth for pre-training?"
 ABOUT_RECOVERY = """`gen run recipes/studies/recovery.toml`; published: annex A.3, MoCo ResNet-50 under L1 65 %,
-the best of its spaces (pixels, random and ImageNet ResNets, MoCo). Share of altered training eyes whose original is among
-the ten nearest of 512, 95 % interval:"""
-ABOUT_UTILITY = """`gen run recipes/studies/utility.toml`. Area under the ROC curve of the label `deposits` on validation
-eyes, 95 % interval (DeLong); `none`: the network as built, not pre-trained."""
+the best of its spaces (pixels, random and ImageNet ResNets, MoCo). Share of altered training eyes whose original is
+among the ten nearest of 512, 95 % interval:"""
+ABOUT_UTILITY = """`gen run recipes/studies/utility.toml`. Area under the ROC curve of the label `deposits` on
+validation eyes, 95 % interval (DeLong); `none`: the network as built, not pre-trained."""
 
 
 def single_sections(runs: Path, before: dict[str, str]) -> list[str]:
