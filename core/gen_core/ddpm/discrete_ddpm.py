@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from gen_core.batch import Batch
-from gen_core.condition import GRIDS, Conditions, unknown
+from gen_core.condition import Conditions
+from gen_core.conditional_prior import ConditionalPrior
 from gen_core.ddpm.beta_schedule import betas
 from gen_core.ddpm.discrete_path import DiscretePath
 from gen_core.denoising import per_sample
-from gen_core.errors import RecipeError
 from gen_core.prior import DiffusionPrior, PriorContext
 from gen_core.trainable import GroupLoss, Step
 
@@ -44,14 +44,12 @@ class DdpmOptions(Protocol):
     drop_condition: float
 
 
-class DiscreteDdpm(DiffusionPrior):
+class DiscreteDdpm(ConditionalPrior, DiffusionPrior):
     """The path, the algebra between eps, z_0 and v, the losses, and who is told what; `predict` is left to do."""
 
     def __init__(self, options: DdpmOptions, context: PriorContext):
-        super().__init__()
-        o = options
-        self.options, self.shape = o, tuple(context.shape)
-        self.specs = {name: context.conditions[name] for name in sorted(context.conditions)}
+        super().__init__(context)
+        self.options = o = options
         self.path = DiscretePath(
             betas(o.schedule, o.steps, s=o.s, clip=o.clip, beta_start=o.beta_start, beta_end=o.beta_end)
         )
@@ -68,33 +66,6 @@ class DiscreteDdpm(DiffusionPrior):
         ln_alpha = self.path.ln_alpha(t)
         alpha, sigma = ln_alpha.exp(), (-torch.expm1(2.0 * ln_alpha)).sqrt()
         return per_sample(alpha.float(), z), per_sample(sigma.float(), z)
-
-    def complete(self, cond: Conditions | None, z: Tensor) -> Conditions | None:
-        """`cond` with every declared name, on the device of z; what it lacks is not present.
-
-        Raises: RecipeError for a name that was not declared, and a mask or volume off the latents' grid.
-        """
-        given = cond or Conditions()
-        strangers = sorted(set(given.values) - set(self.specs))
-        if strangers:
-            built = f"for {', '.join(self.specs)}" if self.specs else "without conditions"
-            raise RecipeError(f"[prior] was built {built}, got: {', '.join(strangers)}")
-        if not self.specs:
-            return None
-        n, grid = z.shape[0], self.shape[1:]
-        for name, value in given.values.items():
-            spec = self.specs[name]
-            want = (n, spec.channels, *grid) if spec.kind in GRIDS else (n,)
-            if tuple(value.shape) != want:
-                raise RecipeError(f"[condition.{name}]: values are {tuple(value.shape)}, expected {want}")
-        with z.device:
-            rest = unknown({name: spec for name, spec in self.specs.items() if name not in given.values}, n, grid)
-        return Conditions(rest.values | given.values, rest.present | given.present)
-
-    def told(self, batch: Batch) -> Conditions | None:
-        """The declared conditions of a batch; whatever else it carries is not the prior's business."""
-        pick = lambda d: {name: d[name] for name in self.specs if name in d}
-        return self.complete(Conditions(pick(batch.condition), pick(batch.present)), batch.x)
 
     def denoise(self, z_t: Tensor, t: Tensor, cond: Conditions | None = None) -> tuple[Tensor, Tensor]:
         """z_t, t -> (z_0, eps) with z_t = alpha z_0 + sigma eps; unclamped float32.
@@ -153,11 +124,7 @@ class DiscreteDdpm(DiffusionPrior):
         """
         z_0 = batch.x.float()
         t, eps = self.draw(z_0, step.generator)
-        cond = self.told(batch)
-        if cond is not None:
-            # always drawn, after t and eps: neither these nor a resumed run depend on the share
-            chance = torch.rand(len(z_0), generator=step.generator, device=step.generator.device)
-            cond = cond.dropped((chance < self.options.drop_condition).to(z_0.device))
+        cond = self.partly_told(batch, self.options.drop_condition, step)  # after t and eps, which stay as they are
         error, square = self.errors(z_0, t, eps, cond)
         weight = self.weight(t)
         loss = (error if weight is None else weight * error).mean()
