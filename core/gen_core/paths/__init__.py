@@ -1,0 +1,1 @@
+"""Noise paths in continuous time: VP, sub-VP, VE, EDM and rectified flow, one a module."""
