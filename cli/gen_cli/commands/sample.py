@@ -80,7 +80,6 @@ def sample(
 def _fixed(run: Path, given: list[str], mask: str | None) -> dict[str, str]:
     """NAME=VALUE pairs, and the mask under the name of the run's only mask where none is said."""
     from gen_core.errors import UsageError
-    from gen_core.run import api
 
     fixed = {}
     for pair in given:
@@ -89,9 +88,17 @@ def _fixed(run: Path, given: list[str], mask: str | None) -> dict[str, str]:
             raise UsageError(f"--condition {pair}: expected NAME=VALUE")
         fixed[name] = value
     if mask is not None:
-        masks = [name for name, table in api.open_run(run)[0].conditions.items() if table.kind == "mask"]
         name, equals, file = mask.partition("=")
-        if not equals and len(masks) != 1:
-            raise UsageError(f"--mask {mask}: expected NAME=FILE; this run's masks: {', '.join(masks) or 'none'}")
-        fixed |= {name: file} if equals else {masks[0]: mask}
+        fixed |= {name: file} if equals else {_only_mask(run, mask): mask}
     return fixed
+
+
+def _only_mask(run: Path, file: str) -> str:
+    """The name of the run's one mask condition. Raises: UsageError where there is none, or several."""
+    from gen_core.errors import UsageError
+    from gen_core.run import api
+
+    masks = [name for name, table in api.open_run(run)[0].conditions.items() if table.kind == "mask"]
+    if len(masks) != 1:
+        raise UsageError(f"--mask {file}: expected NAME=FILE; this run's masks: {', '.join(masks) or 'none'}")
+    return masks[0]
