@@ -1,4 +1,4 @@
-"""What this plugin offers: two U-Nets as discrete-time DDPMs, and the samplers of any diffusion prior."""
+"""What this plugin offers: two discrete-time DDPMs, a score network, and the samplers of any diffusion prior."""
 
 from gen_core.hooks import hookimpl
 
@@ -18,6 +18,13 @@ def register_priors(register):
         build="gen_diffusion.diffusion_unet:build",
         version=1,
         summary="U-Net of latent diffusion, 2-D or 3-D, attention by level, discrete-time DDPM (eps, x0 or v).",
+    )
+    register(
+        "ddpm++",
+        options="gen_diffusion.ddpmpp_options:Ddpmpp",
+        build="gen_diffusion.ddpmpp:build",
+        version=1,
+        summary="Score network DDPM++, 2-D or 3-D, continuous time: VP, sub-VP, VE, EDM or rectified flow.",
     )
 
 
