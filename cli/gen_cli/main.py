@@ -8,7 +8,21 @@ from typing import Annotated
 import typer
 
 from gen_cli.arguments import Debug
-from gen_cli.commands import compare, data, doctor, evaluate, plugins, recipes, report, run, runs, sample, sweep, train
+from gen_cli.commands import (
+    anomaly,
+    compare,
+    data,
+    doctor,
+    evaluate,
+    plugins,
+    recipes,
+    report,
+    run,
+    runs,
+    sample,
+    sweep,
+    train,
+)
 from gen_cli.failures import Guarded
 
 app = typer.Typer(
@@ -46,6 +60,7 @@ app.command("run")(run.run)
 app.command("train")(train.train)
 app.command("sample")(sample.sample)
 app.command("evaluate")(evaluate.evaluate)
+app.command("anomaly")(anomaly.anomaly)
 app.command("report")(report.report)
 app.command("sweep")(sweep.sweep)
 app.command("compare")(compare.compare)
