@@ -22,7 +22,7 @@ ORDER = (
     # of core, from the ground up: a module may import what stands before it
     "errors", "atomic", "mapped", "volume", "options", "splits", "volume_cache", "rendered_cache",
     "condition", "batch", "trainable", "dataset", "codec", "prior", "conditional_prior", "denoising", "paths", "ddpm",
-    "sampler", "metric", "features", "segmenter", "writer", "report",
+    "sampler", "flow", "metric", "features", "segmenter", "writer", "report",
     "hooks", "registry", "inspect", "recipe", "engine", "run", "testing",
 )  # fmt: skip
 LIGHT = (

@@ -35,15 +35,24 @@ def guided(denoise: Conditional, cond: Conditions, w: float, interval: tuple[flo
     )
 
     def told(z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        if w == 1 or not interval[0] <= float(t.ravel()[0]) <= interval[1]:
+        inside = (interval[0] <= t) & (t <= interval[1])  # of each sample: an adaptive solver's times differ
+        if w == 1 or not bool(inside.any()):
             return denoise(z, t, cond)
-        if w == 0:
+        if w == 0 and bool(inside.all()):
             return denoise(z, t, nothing)
         z_0, eps = denoise(torch.cat([z, z]), torch.cat([t, t]), both)  # one call of twice the batch
         (z_c, z_u), (e_c, e_u) = z_0.chunk(2), eps.chunk(2)
-        return z_u + w * (z_c - z_u), e_u + w * (e_c - e_u)
+        by = w if bool(inside.all()) else per_sample(torch.where(inside, w, 1.0), z)
+        return z_u + by * (z_c - z_u), e_u + by * (e_c - e_u)
 
     return told
+
+
+def moved(z_0: Tensor, eps: Tensor, z: Tensor, t: Tensor, path: NoisePath) -> tuple[Tensor, Tensor]:
+    """z_0 after it was changed, with the eps that keeps z = alpha z_0 + sigma eps; at t = 0 `eps` as given."""
+    alpha, sigma = path.alpha(t.double()), path.sigma(t.double())
+    again = (z - per_sample(alpha, z) * z_0) / per_sample(sigma.clamp_min(TINY), z)
+    return z_0, torch.where(per_sample(sigma, z) > TINY, again, eps)
 
 
 def clamped(denoise: Denoise, path: NoisePath, bound: float) -> Denoise:
@@ -57,9 +66,26 @@ def clamped(denoise: Denoise, path: NoisePath, bound: float) -> Denoise:
 
     def inside(z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         z_0, eps = denoise(z, t)
-        z_0 = z_0.clamp(-bound, bound)
-        alpha, sigma = path.alpha(t.double()), path.sigma(t.double())
-        again = (z - per_sample(alpha, z) * z_0) / per_sample(sigma.clamp_min(TINY), z)
-        return z_0, torch.where(per_sample(sigma, z) > TINY, again, eps)
+        return moved(z_0.clamp(-bound, bound), eps, z, t, path)
 
     return inside
+
+
+def thresholded(denoise: Denoise, path: NoisePath, share: float, bound: float = 1.0) -> Denoise:
+    """`denoise` with dynamic thresholding: z_0 of each sample clamped at its own quantile, then scaled into the bound.
+
+    share: of the values of |z_0| that stay below s; where s > bound, z_0 is clamped to [-s, s] and multiplied by
+    bound / s. share <= 0 leaves `denoise` as it is. eps is recomputed, as in `clamped`.
+    Source: Saharia et al. 2022 (Imagen), section 2.3; they use 0.995 of pixels in [-1, 1].
+    """
+    if share <= 0:
+        return denoise
+
+    def scaled(z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        z_0, eps = denoise(z, t)
+        sizes = z_0.abs().flatten(1)
+        k = max(1, round(share * sizes.shape[1]))
+        s = per_sample(sizes.kthvalue(k, 1).values.clamp_min(bound), z_0)  # torch.quantile is limited to 2^24 values
+        return moved(torch.clamp(z_0, -s, s) * (bound / s), eps, z, t, path)
+
+    return scaled

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gen_core.prior import Denoise, NoisePath
 from gen_core.sampler import Noise, Sampler
-from gen_diffusion.coefficients import along, times
+from gen_diffusion.coefficients import along, times, transition
 from gen_diffusion.sampler_options import Ddim
 
 
@@ -19,12 +19,12 @@ class DdimSampler(Sampler):
         self.steps, self.eta = options.steps, options.eta
 
     def sample(self, denoise: Denoise, path: NoisePath, z: Tensor, ts: Tensor, noise: Noise) -> Tensor:
-        """Source: Song et al. 2021, eqs. 12 and 16 (their alpha is our alpha^2)."""
+        """Source: Song et al. 2021, eqs. 12 and 16 (their alpha is our alpha^2), for any path."""
         alpha, sigma = along(path, ts)
         t = times(ts, z)
         for i in range(len(ts) - 1):
             z_0, eps = denoise(z, t[i])
-            sigma_tilde = self.eta * sigma[i + 1] / sigma[i] * max(1.0 - (alpha[i] / alpha[i + 1]) ** 2, 0.0) ** 0.5
+            sigma_tilde = self.eta * sigma[i + 1] / sigma[i] * transition(alpha, sigma, i)[1] ** 0.5
             direction = max(sigma[i + 1] ** 2 - sigma_tilde**2, 0.0) ** 0.5
             z = alpha[i + 1] * z_0 + direction * eps
             if self.eta > 0 and sigma[i + 1] > 0:

@@ -1,7 +1,8 @@
 """Ancestral sampling (Ho et al. 2020, algorithm 2), over every step of T or over fewer.
 
 Respaced steps (Nichol & Dhariwal 2021, section 4) only change the neighbours: with t > s on the grid,
-alpha_ts = alpha_t / alpha_s, beta_ts = 1 - alpha_ts^2 take the place of sqrt(1 - beta_t) and beta_t.
+alpha_ts = alpha_t / alpha_s and beta_ts, the variance of q(z_t | z_s), take the place of sqrt(1 - beta_t) and beta_t.
+So written the sampler holds for any path (Kingma et al. 2021, appendix A), not only the variance-preserving.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from gen_core.prior import Denoise, NoisePath
 from gen_core.sampler import Noise, Sampler
-from gen_diffusion.coefficients import along, times
+from gen_diffusion.coefficients import along, times, transition
 from gen_diffusion.sampler_options import Ddpm
 
 
@@ -27,8 +28,7 @@ class AncestralSampler(Sampler):
         alpha, sigma = along(path, ts)
         t = times(ts, z)
         for i in range(len(ts) - 1):
-            alpha_ts = alpha[i] / alpha[i + 1]
-            beta_ts = 1.0 - alpha_ts**2
+            alpha_ts, beta_ts = transition(alpha, sigma, i)
             ratio = (sigma[i + 1] / sigma[i]) ** 2
             z_0, _ = denoise(z, t[i])
             z = (alpha[i + 1] * beta_ts / sigma[i] ** 2) * z_0 + (alpha_ts * ratio) * z

@@ -28,14 +28,28 @@ def register_priors(register):
     )
 
 
+SAMPLERS = {
+    # name: (module, class of settings, summary)
+    "ddpm": ("ddpm", "Ddpm", "Ancestral sampling (Ho et al. 2020)."),
+    "ddim": ("ddim", "Ddim", "DDIM with eta (Song et al. 2021)."),
+    "dpm++2m": ("dpm_plus_plus", "DpmPlusPlus2M", "DPM-Solver++(2M), deterministic multistep (Lu et al. 2022)."),
+    "dpm++2m-sde": ("dpm_plus_plus", "DpmPlusPlus2MSde", "DPM-Solver++(2M) with noise, eta (Lu et al. 2022)."),
+    "unipc": ("unipc", "Unipc", "UniPC of order 1 to 3, deterministic multistep (Zhao et al. 2023)."),
+    "heun": ("heun", "Heun", "EDM's second-order sampler, with churn (Karras et al. 2022)."),
+    "euler-maruyama": ("euler_maruyama", "EulerMaruyama", "Euler-Maruyama on the reverse SDE (Song et al. 2021)."),
+    "predictor-corrector": (
+        "predictor_corrector",
+        "PredictorCorrector",
+        "Reverse SDE with Langevin corrections (Song et al. 2021).",
+    ),
+    "ode": ("ode", "Ode", "Probability-flow ODE by adaptive Runge-Kutta 5(4), with tolerances (Song et al. 2021)."),
+    "rectified-flow": ("rectified_flow", "RectifiedFlow", "Euler or Heun steps along the velocity (Liu et al. 2023)."),
+}
+
+
 @hookimpl
 def register_samplers(register):
-    for name, cls, summary in (
-        ("ddpm", "Ddpm", "Ancestral sampling (Ho et al. 2020)."),
-        ("ddim", "Ddim", "DDIM with eta (Song et al. 2021)."),
-        ("dpm++2m", "DpmPlusPlus2M", "DPM-Solver++(2M), deterministic multistep (Lu et al. 2022)."),
-    ):
-        module = {"Ddpm": "ddpm", "Ddim": "ddim", "DpmPlusPlus2M": "dpm_plus_plus"}[cls]
+    for name, (module, cls, summary) in SAMPLERS.items():
         register(
             name,
             options=f"gen_diffusion.sampler_options:{cls}",

@@ -3,7 +3,7 @@
 import torch
 
 from gen_core.condition import Conditions
-from gen_core.denoising import clamped, guided
+from gen_core.denoising import clamped, guided, thresholded
 
 
 class Path:
@@ -56,3 +56,35 @@ def test_guidance_extrapolates_from_what_is_not_known_to_what_is():
     assert told == [[False, False], [True, True], [True, True, False, False]]
     outside = guided(denoise, cond, 2.5, (0.0, 0.4))(z, t)[0]
     torch.testing.assert_close(outside, z + shift)
+
+
+def test_guidance_holds_for_the_samples_inside_the_interval_alone():
+    def denoise(z, t, cond):
+        known = cond.present["age"].view(-1, 1, 1, 1, 1).float()
+        return z + known, z - known
+
+    z = torch.randn(3, 1, 2, 4, 5)
+    cond = Conditions({"age": torch.ones(3)}, {"age": torch.ones(3, dtype=torch.bool)})
+    for w in (0.0, 2.5):
+        z_0, eps = guided(denoise, cond, w, (0.2, 0.5))(z, torch.tensor([0.1, 0.3, 0.6]))
+        by = torch.tensor([1.0, w, 1.0]).view(3, 1, 1, 1, 1)
+        torch.testing.assert_close(z_0, z + by)
+        torch.testing.assert_close(eps, z - by)
+
+
+def test_dynamic_thresholding_scales_each_sample_by_its_own_quantile():
+    z, t = torch.randn(3, 2, 1, 4, 5), torch.tensor([0.2, 0.6, 0.9])
+    size = torch.tensor([0.3, 2.0, 5.0]).view(3, 1, 1, 1, 1)
+    wild = torch.linspace(-1, 1, 40).view(1, 2, 1, 4, 5) * size
+    z_0, eps = thresholded(lambda z, t: (wild, z), Path(), 0.9)(z, t)
+    torch.testing.assert_close(z_0[0], wild[0])  # inside the bound
+    for i in (1, 2):
+        s = wild[i].abs().flatten().sort().values[35].item()  # the 36th of 40
+        torch.testing.assert_close(z_0[i], wild[i].clamp(-s, s) / s)
+    alpha, sigma = (f(t.double()).float().view(3, 1, 1, 1, 1) for f in (Path().alpha, Path().sigma))
+    torch.testing.assert_close(alpha * z_0 + sigma * eps, z, rtol=1e-5, atol=1e-5)
+
+
+def test_a_share_of_zero_switches_thresholding_off():
+    exact = lambda z, t: (z, z)
+    assert thresholded(exact, Path(), 0.0) is exact

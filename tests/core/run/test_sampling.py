@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from gen_core.ddpm.discrete_path import DiscretePath
 from gen_core.errors import RunError, UsageError
 from gen_core.options import SampleOptions
 from gen_core.prior import DiffusionPrior
 from gen_core.run.sampling import chunks, draw_chunk
 from gen_diffusion.ddpm import build as ddpm
-from gen_diffusion.discrete_path import DiscretePath
 from gen_diffusion.sampler_options import Ddpm
 
 SHAPE = (2, 1, 3, 5)
