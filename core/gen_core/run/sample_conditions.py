@@ -53,8 +53,8 @@ class SampleConditions:
 
     def under(self, carrier: Sample) -> Under:
         """What the sample of this carrier is drawn under."""
-        tables = {table.of or name: table.kind for name, table in self.tables.items()}
-        of_kind = lambda have, *kinds: {n: have[n] for n, kind in tables.items() if n in have and kind in kinds}
+        wanted = [(table.of or name, table.kind) for name, table in self.tables.items()]  # names may repeat
+        of_kind = lambda have, *kinds: {n: have[n] for n, kind in wanted if n in have and kind in kinds}
         values, masks = of_kind(carrier.condition, *VECTORS), of_kind(carrier.masks, "mask")
         return Under(values, masks, self._in_words(carrier))
 

@@ -17,6 +17,9 @@ MORE = """
 kind = "scalar"
 [condition.vein]
 kind = "mask"
+[condition.deposits-too]           # a second condition of one name in the data set
+kind = "scalar"
+of = "deposits"
 [evaluate.classes]
 """
 
