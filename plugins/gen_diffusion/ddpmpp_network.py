@@ -187,9 +187,9 @@ class DdpmppNetwork(nn.Module):
         self.last = Convolution3d(self.dim, channels, kernel)
         self.time_dims = [block.dim_out for block in self.blocks()]
         self.time_projection = nn.Linear(width, sum(self.time_dims))  # of all blocks, in one product
-        # The first convolution of (z_t, conditions) is the sum of two; this one starts at zero.
-        self.first_grid = Convolution3d(grid_channels, self.dim, kernel) if grid_channels else None
         self.initialize()
+        # The first convolution of (z_t, conditions) is the sum of two; this one starts at zero.
+        self.first_grid = Convolution3d(grid_channels, self.dim, kernel, zero=True) if grid_channels else None
 
     @staticmethod
     def strides(size: Axes, times: int, axes: str) -> list[Axes]:
@@ -220,7 +220,7 @@ class DdpmppNetwork(nn.Module):
                 zero.append(module.conv2)
             elif isinstance(module, (ScoreAttention, CrossAttention)):
                 zero.append(module.out)
-        for module in (*zero, *([self.first_grid] if self.first_grid is not None else [])):
+        for module in zero:
             nn.init.zeros_(module.weight), nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
     def blocks(self) -> list[ScoreBlock]:
