@@ -256,3 +256,16 @@ class Recovery:
 @frozen
 class Throughput:
     """[metrics] throughput: no settings; times come from the run's cost.json."""
+
+
+@frozen
+class BitsPerDim:
+    """[metrics] bits-per-dim: the likelihood of real volumes under a diffusion prior; dear."""
+
+    volumes: int = _positive(32)  # of each source about this many, drawn by their ids
+    probes: int = _positive(1)  # of the trace; more are less noisy, each costs a backward pass
+    levels: int = _not_negative(0)  # grey levels of the volumes, where latents are the volumes; 0 = density of latents
+    end: float = _share(1e-5)  # the time at which data is taken to lie
+    rtol: float = _positive(1e-4)
+    atol: float = _positive(1e-4)
+    evaluations: int = _positive(2000)  # of the network at most

@@ -38,6 +38,11 @@ METRICS = {
     "utility": ("utility", "Utility", "Areas under ROC curves of probes, by what their features learned from."),
     "recovery": ("recovery", "Recovery", "How often features lead an altered volume back to its original."),
     "throughput": ("throughput", "Throughput", "Samples a second and where the time of the run went."),
+    "bits-per-dim": (
+        "bits_per_dim",
+        "BitsPerDim",
+        "Likelihood of real volumes under a diffusion prior, in bits a value.",
+    ),
 }
 
 # raised when figures come out differently; else 1

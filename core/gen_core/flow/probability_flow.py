@@ -9,6 +9,7 @@ Sources: Song et al. 2021 (score SDE), eq. 13, for the flow; Salimans & Ho 2022,
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import pi
 
 import torch
 from torch import Tensor
@@ -30,6 +31,7 @@ def radius(path: NoisePath, t: Tensor) -> Tensor:
 
 def time_of(path: NoisePath, theta: Tensor) -> Tensor:
     """t of an angle, (B,) float64."""
+    theta = theta.clamp(0.0, 0.5 * pi)  # a last step may round to beyond pure noise, where the tangent turns
     return path.log_snr_inverse(-2.0 * theta.tan().log())
 
 

@@ -8,6 +8,9 @@ import pytest
 import torch
 
 from gen_core.batch import Batch
+from gen_core.paths.vp_path import VpPath
+from gen_core.prior import DiffusionPrior
+from gen_core.testing import gaussian_denoise
 from gen_core.volume import VolumeSpec
 
 D, H, W = 5, 20, 24
@@ -75,6 +78,27 @@ class Reader:
 
     def protocol(self):
         return {"name": "reader", "label": "deposits", "sha256": str(self.bands)}
+
+
+class Mirror:
+    """A codec whose latents are the volume, and that knows one measure of itself."""
+
+    def encode(self, x):
+        return x
+
+    def terms(self, x, x_hat):
+        return {"gap": (x - x_hat).abs().flatten(1).mean(1)}
+
+
+class Bell(DiffusionPrior):
+    """The exact prior of values that are all normal, mean 0.1 and sd 0.3."""
+
+    def __init__(self):
+        super().__init__()
+        self.shape, self.path = (1, D, H, W), VpPath()
+
+    def denoise(self, z_t, t, cond=None):
+        return gaussian_denoise(self.path, 0.1, 0.3)(z_t, t)
 
 
 def deposits(x: torch.Tensor) -> torch.Tensor:
@@ -156,8 +180,8 @@ def context(world):
         cost={"sample": {"seconds": 4.0, "volumes": 22, "decode_seconds": 1.0}, "prepare": {"seconds": 2.0}},
         features=networks.__getitem__,
         segmenter=lambda table: Threshold(),
-        codec=lambda: None,
-        prior=lambda: None,
+        codec=Mirror,
+        prior=Bell,
     )
 
 

@@ -14,6 +14,7 @@ SETTINGS = {
     "hyperspectral-fid": {"features": "colours", "triplets": 9},
     "ms-ssim": {"volumes": 10, "pairs": 12},
     "memorization": {"planted": 12},
+    "bits-per-dim": {"volumes": 5},
     "utility": {"probes": ("features.real", "features.both")},
     "segmentation": {"classes": {"vessel": ("vein", "artery"), "onh": ("onh",)}},
 }
