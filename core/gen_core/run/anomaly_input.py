@@ -26,6 +26,7 @@ from gen_core.run.sample_conditions import SampleConditions, read_mask
 from gen_core.volume import Sample, VolumeSpec
 
 SPLITS = ("train", "val", "test")
+OF_DATA = ("tables", "volume", "split")  # parts of a recipe that decide what a data set delivers
 NOT_TRUTH = "valid"  # the mask that says where data are
 EMPTY, OWN = "empty", "own"  # values of --condition: a mask without a voxel; what the volume itself has
 
@@ -56,7 +57,7 @@ def open_input(
     """
     said: list[str] = []
     if where in SPLITS:
-        other = ctx if recipe.table("dataset") == ctx.recipe.table("dataset") else ctx.with_recipe(tables=recipe.tables)
+        other = ctx if recipe is ctx.recipe else ctx.with_recipe(**{k: getattr(recipe, k) for k in OF_DATA})
         samples: Sequence[Sample] = other.split(where)
         source, mine = where, masks is not None
         if other is not ctx:
@@ -193,7 +194,7 @@ class _WithMasks(Sequence[Sample]):
         sample = self.samples[i]
         file = self._file(sample)
         size = self.ctx.spec.size
-        found = read_mask(file, size, self.ctx.registry) if file else np.zeros(size, bool)
+        found = _read(file, size, self.ctx.registry) if file else np.zeros(size, bool)
         return evolve(sample, masks={**sample.masks, self.name: found})
 
     def _file(self, sample: Sample) -> Path | None:
@@ -209,6 +210,18 @@ class _WithMasks(Sequence[Sample]):
             raise DataError(f"{self.masks}: no such file or folder")
         near = sorted(path.glob(f"{glob.escape(sample.id)}.*"))
         return near[0] if near else None
+
+
+def _read(file: Path, size: tuple[int, int, int], registry: Any) -> np.ndarray:
+    """A mask (D, H, W) bool; .npy files as (D, H, W), as maps are written, the rest in the order of its format."""
+    if file.suffix == ".npy":
+        try:
+            array = np.load(file, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{file}: cannot be read ({error})") from None
+        if array.shape == tuple(size):
+            return array != 0
+    return read_mask(file, size, registry)
 
 
 class Told:
