@@ -25,7 +25,7 @@ def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
 def r1(logits: Tensor, x: Tensor) -> Tensor:
     """1/2 |grad_x D(x)|^2, mean over samples; gamma multiplies it. x: what the logits were made from, with gradient."""
     (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
-    return 0.5 * gradient.float().square().flatten(1).sum(1).mean()
+    return 0.5 * gradient.square().flatten(1).sum(1).mean()
 
 
 def path_lengths(images: Tensor, w: Tensor, direction: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ def path_lengths(images: Tensor, w: Tensor, direction: Tensor) -> Tensor:
     """
     y = direction / (images.shape[-2] * images.shape[-1]) ** 0.5
     (gradient,) = torch.autograd.grad((images * y).sum(), w, create_graph=True)
-    return (gradient.float().square().sum(2).mean(1) + 1e-12).sqrt()
+    return (gradient.square().sum(2).mean(1) + 1e-12).sqrt()
 
 
 def path_length_penalty(lengths: Tensor, mean: Tensor, decay: float = 0.01) -> Tensor:
