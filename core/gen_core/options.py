@@ -51,6 +51,9 @@ class SplitOptions:
     gap: int = field(default=0, validator=validators.ge(0))  # voxels left out between regions of one subject
 
 
+METRICS = "metrics."  # what the names of metric tables begin with
+
+
 @frozen
 class FitOptions:
     """[<component>.fit]: how one trainable is fitted."""
@@ -75,8 +78,12 @@ class FitOptions:
     validate_every: int = field(default=0, validator=validators.ge(0))  # 0 = only at the end
     validate_volumes: int = positive(64)
     log_every: int = positive(10)
-    select: str = ""  # name of a validation value; "" = the last checkpoint
+    # "" = the last checkpoint; else the best by the name of a validation value, or by a metric table ("metrics.fid")
+    # that scores samples which a prior draws at every validation
+    select: str = ""
     select_mode: Literal["min", "max"] = "min"
+    select_samples: int = positive(64)  # drawn each time, by the recipe's sampler; only for a metric
+    select_steps: int = field(default=20, validator=validators.ge(0))  # of that sampler; 0 = its own default
     workers: int = field(default=0, validator=validators.ge(0))
 
 

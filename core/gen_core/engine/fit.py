@@ -78,6 +78,7 @@ def fit(
     device: torch.device | str = "cpu",
     events: EventLog | None = None,
     validation: Callable[[], Iterable[Batch]] | None = None,
+    scores: Callable[[], dict[str, float]] | None = None,
     stop: StopFlag | None = None,
     progress: Progress | None = None,
     header: dict[str, Any] | None = None,
@@ -86,13 +87,15 @@ def fit(
 
     On return the module holds the weights that were written: the averaged ones where `options.ema` is on, the
     best by `options.select` where that is set. header: JSON kept with the weights (recipe, plugin versions).
+    scores: more validation values, of the module as it is when called (averaged weights, eval mode); asked before the
+    first step too, which tells what is wrong with them before the fit and where it started.
 
     Raises: RecipeError for settings that do not fit; Stopped after a checkpoint when `stop` was requested;
     RunError for NaN, lack of memory or disk space, a dead worker.
     """
     device = resolve_device(device) if isinstance(device, str) else device
     loop = _Fit(trainable, source, options, folder, stage, seed, device)
-    loop.events, loop.validation, loop.progress = events, validation, progress
+    loop.events, loop.validation, loop.scores, loop.progress = events, validation, scores, progress
     loop.stop, loop.header = stop or StopFlag(), header or {}
     rng = torch.get_rng_state()
     try:
@@ -150,6 +153,7 @@ class _Fit:
         self.ema = Ema(module, options.ema, options.ema_start, options.ema_every)
         self.events: EventLog | None = None
         self.validation: Callable[[], Iterable[Batch]] | None = None
+        self.scores: Callable[[], dict[str, float]] | None = None
         self.progress: Progress | None = None
         self.header: dict[str, Any] = {}
         self.stop = StopFlag()
@@ -223,7 +227,8 @@ class _Fit:
         options, done = self.options, self.done
         last = done == options.steps
         due = lambda every: last or (done > 0 and every > 0 and done % every == 0)
-        if self.validated != done and due(options.validate_every):
+        first = done == 0 and self.scores is not None and options.validate_every > 0
+        if self.validated != done and (first or due(options.validate_every)):
             self._check_stop()
             self._validate()
         if due(options.checkpoint_every):
@@ -439,15 +444,23 @@ class _Fit:
                     for name, value in values.items():
                         sums[name] = sums.get(name, 0.0) + torch.as_tensor(value).detach().double().cpu() * len(batch)
                     count += len(batch)
-            except _Interrupted:
+                scores = self._scores()
+            except (_Interrupted, Stopped):
                 self.validated = -1
             else:
-                self.values = {name: float(total) / count for name, total in sums.items()}
+                self.values = {name: float(total) / count for name, total in sums.items()} | scores
                 self._select()
         self.module.train()
         self._check_stop()
         self._event("validation", self.values, best=self.best)
         self._tick = (time.monotonic(), self.done)
+
+    def _scores(self) -> dict[str, float]:
+        if self.scores is None:
+            return {}
+        self.doing = "scoring samples"
+        self._step("validation", "scores")  # seeds what a sampler might draw from the global generators
+        return self.scores()
 
     def _select(self) -> None:
         """Keep the weights (averaged, as applied now) when the selected value is the best so far."""

@@ -11,6 +11,7 @@ from attrs import Factory, frozen
 
 from gen_core.errors import MissingError, RecipeError
 from gen_core.options import (
+    METRICS,
     ConditionOptions,
     EncodeOptions,
     EvaluateOptions,
@@ -195,11 +196,31 @@ def _resolve(merged: Merged, registry: Registry, path: Path, doc: str) -> Recipe
                 of_kind = [n for n, k in names.items() if k == kind]
                 message = f"no such {kind} table; the recipe has {', '.join(of_kind) or 'none'}"
                 problem((*at, setting), message + did_you_mean(name, of_kind), name)
+    for table in tables.values():
+        _check_selection(table, names, problem)
     if problems:
         raise RecipeError(list(dict.fromkeys(line for _, line in sorted(problems, key=_by_line))))
     if missing:
         raise missing[0]
     return Recipe(path=path, tables=tables, conditions=conditions, doc=doc, **parts)
+
+
+def _check_selection(table: Table, names: dict[str, str], problem: Any) -> None:
+    """[prior.fit] select = "metrics.NAME" needs a prior, that metric, a sampler and validations."""
+    fit = getattr(table.options, "fit", None)
+    if not isinstance(fit, FitOptions) or not fit.select.startswith(METRICS):
+        return
+    at = (*_key(table.name), "fit")
+    metrics = [n for n, kind in names.items() if kind == "metric"]
+    if table.kind != "prior":
+        problem((*at, "select"), "only a prior draws samples that a metric could score", fit.select)
+    elif fit.select not in metrics:
+        message = f"no such metric table; the recipe has {', '.join(metrics) or 'none'}"
+        problem((*at, "select"), message + did_you_mean(fit.select, metrics), fit.select)
+    elif "sampler" not in names:
+        problem((*at, "select"), "a metric scores samples: the recipe needs a [sampler]", fit.select)
+    elif fit.validate_every == 0:
+        problem((*at, "validate_every"), f"select = '{fit.select}' needs validations during the fit", 0)
 
 
 def _conditions(data: Any, problem: Any) -> dict[str, ConditionOptions]:

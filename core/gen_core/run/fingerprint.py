@@ -6,6 +6,8 @@ import hashlib
 import json
 from typing import Any
 
+from gen_core.options import METRICS
+
 HARMLESS_FIT = ("checkpoint_every", "log_every", "workers")
 """Keys of a fit that change how it is run, never what comes out."""
 
@@ -34,6 +36,8 @@ def depends(options: dict[str, Any]) -> dict[str, Any]:
         drop = set(HARMLESS_FIT)
         if not fit.get("select"):
             drop |= {"validate_every", "validate_volumes"}  # validation only looks, unless it selects
+        if not fit.get("select", "").startswith(METRICS):
+            drop |= {"select_samples", "select_steps"}  # only a metric's
         options["fit"] = {k: v for k, v in fit.items() if k not in drop}
     return options
 

@@ -13,6 +13,7 @@ import attrs
 from attrs import frozen
 
 from gen_core.errors import RecipeError, UsageError
+from gen_core.options import METRICS
 from gen_core.recipe.structure import table_references
 from gen_core.run.fingerprint import depends, fingerprint
 from gen_core.run.sample_sources import source_facts
@@ -60,10 +61,20 @@ def build_graph(recipe: Any, source: dict[str, Any], smoke: bool = False) -> lis
     """The steps of a recipe in running order. `source`: what the data set says of its source files."""
     seed = recipe.run.seed
     steps: list[StepSpec] = []
+    names: set[str] = set()
     has = set(recipe.tables)
+    early, late = supporting_tables(recipe)
 
     def add(name: str, upstream: tuple[str, ...], settings: dict[str, Any], table: str = "") -> None:
         steps.append(StepSpec(name, upstream, settings, table))
+        names.add(name)
+
+    def add_supporting(table: Any, *more: str) -> None:
+        used = uses(recipe, table)
+        fits = [f"fit.{t}" for t in used if is_trainable(recipe.table(t))]
+        codec = ["encode"] if len(fits) < len(used) else []  # a network without a fit of its own may be the codec's
+        upstream = tuple(n for n in ("prepare", *codec, *more, *fits) if n in names)
+        add(f"fit.{table.name}", upstream, {table.kind: table_settings(table), "seed": seed}, table.name)
 
     if "dataset" not in has:
         raise UsageError(f"{recipe.path}: a run needs a [dataset] table")
@@ -100,7 +111,15 @@ def build_graph(recipe: Any, source: dict[str, Any], smoke: bool = False) -> lis
             raise UsageError(f'{recipe.path}: a [prior] needs a [codec] (use = "identity" for none)')
         table = recipe.table("prior")
         if is_trainable(table):
-            add("fit.prior", ("encode",), {"prior": table_settings(table), "seed": seed}, "prior")
+            judges = _selecting(recipe, table, late)
+            for judge in judges:
+                if judge in early:
+                    add_supporting(judge)
+            fits = tuple(f"fit.{t.name}" for t in judges if t in early)
+            settings = {"prior": table_settings(table), "seed": seed}
+            if judges:
+                settings["select"] = _selection_settings(recipe, judges)
+            add("fit.prior", ("encode", *fits), settings, "prior")
         if "sampler" in has:
             add(
                 "sample",
@@ -112,19 +131,9 @@ def build_graph(recipe: Any, source: dict[str, Any], smoke: bool = False) -> lis
                     "seed": seed,
                 },
             )
-    names = {s.name for s in steps}
-    early, late = supporting_tables(recipe)
-
-    def add_supporting(table: Any, *more: str) -> None:
-        used = uses(recipe, table)
-        fits = [f"fit.{t}" for t in used if is_trainable(recipe.table(t))]
-        codec = ["encode"] if len(fits) < len(used) else []  # a network without a fit of its own may be the codec's
-        upstream = tuple(n for n in ("prepare", *codec, *more, *fits) if n in names)
-        add(f"fit.{table.name}", upstream, {table.kind: table_settings(table), "seed": seed}, table.name)
-        names.add(f"fit.{table.name}")
-
     for table in early:
-        add_supporting(table)
+        if f"fit.{table.name}" not in names:
+            add_supporting(table)
     rejecting = recipe.evaluate.reject.by if "sample" in names else ()
     if rejecting:
         judges = [recipe.table(name) for name in rejecting]
@@ -144,7 +153,6 @@ def build_graph(recipe: Any, source: dict[str, Any], smoke: bool = False) -> lis
                 "seed": seed,
             },
         )
-        names.add("reject")
     for table in late:
         if "sample" not in names:
             raise RecipeError(f"{recipe.path}: [{table.name}] train_on: this recipe draws no samples")
@@ -162,7 +170,6 @@ def build_graph(recipe: Any, source: dict[str, Any], smoke: bool = False) -> lis
                 "seed": seed,
             },
         )
-        names.add("evaluate")
     for table in recipe.tables_of("report"):
         add(
             "report",
@@ -174,6 +181,33 @@ def build_graph(recipe: Any, source: dict[str, Any], smoke: bool = False) -> lis
 
 def _plain(tables: dict[str, Any]) -> dict[str, Any]:
     return {name: attrs.asdict(options) for name, options in tables.items()}
+
+
+def _selecting(recipe: Any, prior: Any, late: list[Any]) -> list[Any]:
+    """The metric that chooses the prior's weights and the tables that it uses, the farthest first; none by default."""
+    name = prior.options.fit.select
+    if not name.startswith(METRICS):
+        return []
+    metric = recipe.table(name)
+    judges = [recipe.table(t) for t in uses(recipe, metric)] + [metric]
+    waiting = [t.name for t in judges if t in late]
+    if waiting:
+        raise RecipeError(
+            f"{recipe.path}: [prior.fit] select = '{name}' uses [{waiting[0]}], which is fitted on samples; "
+            f"the prior is fitted before that"
+        )
+    return judges
+
+
+def _selection_settings(recipe: Any, judges: list[Any]) -> dict[str, Any]:
+    """What the choice of a prior's weights depends on, beside the prior's own settings."""
+    sample = {k: v for k, v in _sample_settings(recipe).items() if k not in ("n", "batch", "steps", "format")}
+    return {
+        "tables": {t.name: table_settings(t) for t in judges},
+        "sampler": table_settings(recipe.table("sampler")),
+        "sample": sample,
+        "seed": recipe.evaluate.seed,
+    }
 
 
 def _sample_settings(recipe: Any) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from gen_core.run.sample_store import (
     write_chunk,
 )
 from gen_core.run.sampling import chunks, sample_seed
+from gen_core.run.selection import SampleScores, selects_by_samples
 from gen_core.run.view import FinishedRun
 
 SPLITS = ("train", "val")
@@ -108,6 +109,7 @@ def fit_table(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
     for note in module.notes():
         ctx.progress.say(f"[{name}] {note}")
     source: TrainingSource
+    scores = SampleScores(ctx, module, options) if selects_by_samples(options) else None
     if table.kind == "prior":
         latents = ctx.folder.step("encode")
         source, held_out = (TensorSource(*stored_latents(latents, name), device=ctx.device) for name in SPLITS)
@@ -125,6 +127,7 @@ def fit_table(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
         device=ctx.device,
         events=ctx.events,
         validation=validation,
+        scores=scores,
         stop=ctx.stop,
         progress=ctx.progress,
         header=_header(ctx, name),
@@ -133,7 +136,10 @@ def fit_table(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
         ctx.progress.say(f"{step.name}: {note}")
     parameters = sum(p.numel() for p in module.parameters())
     notes = [f"[{name}] {note}" for note in module.notes()]
-    return {"steps": summary.steps, "parameters": parameters, "batch": options.batch, "notes": notes}
+    record = {"steps": summary.steps, "parameters": parameters, "batch": options.batch, "notes": notes}
+    if summary.best is not None:
+        record["selected"] = {"by": options.select, "value": summary.best, "step": summary.best_step}
+    return record
 
 
 def _build_seed(ctx: RunContext, name: str) -> int:

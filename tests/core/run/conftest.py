@@ -39,7 +39,7 @@ off = true
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small_recipe() -> str:
     """The text of the recipe."""
     return RECIPE
