@@ -41,8 +41,8 @@ class UnipcSampler(Sampler):
         alpha, sigma = along(path, ts)
         lam, t = half_log_snr(alpha, sigma), times(ts, z)
         history: list[tuple[float, Tensor]] = []  # lambda and z_0 of the steps before, the latest first
-        last, step_before = len(ts) - 2, None
-        for i in range(len(ts) - 1):
+        n, step_before = len(ts) - 1, None
+        for i in range(n):
             z_0, _ = denoise(z, t[i])
             if step_before is not None:
                 first, gain, w, D, z_0_before = step_before
@@ -52,7 +52,9 @@ class UnipcSampler(Sampler):
             h = lam[i + 1] - lam[i]
             first = (sigma[i + 1] / sigma[i]) * z - (alpha[i + 1] * expm1(-h)) * z_0
             if isfinite(h):
-                p = min(self.order, len(history) + 1, last - i + 1)
+                p = min(self.order, len(history) + 1)
+                if sigma[-1] == 0.0:
+                    p = min(p, n - i)  # lower towards the data, where lambda goes to infinity
                 r = [(lam_m - lam[i]) / h for lam_m, _ in history[: p - 1]]
                 D = [(m - z_0) / r_m for r_m, (_, m) in zip(r, history)]
                 B, predictor, corrector = self.weights([*r, 1.0], h)

@@ -7,10 +7,22 @@ from attrs import evolve
 from gen_core.batch import Batch
 from gen_core.ddpm.beta_schedule import betas
 from gen_core.ddpm.discrete_path import DiscretePath
+from gen_core.paths.rectified_flow_path import RectifiedFlowPath
 from gen_core.prior import PriorContext
 from gen_core.testing.diffusion import check_path, check_sampler
 from gen_core.testing.trainables import check_prior, check_trainable
-from gen_diffusion import ddim, ddpm, dpm_plus_plus
+from gen_diffusion import (
+    ddim,
+    ddpm,
+    dpm_plus_plus,
+    euler_maruyama,
+    heun,
+    ode,
+    predictor_corrector,
+    rectified_flow,
+    unipc,
+)
+from gen_diffusion import sampler_options as opt
 from gen_diffusion.ddpm3d import build
 from gen_diffusion.ddpm3d_options import Ddpm3d
 from gen_diffusion.sampler_options import Ddim, Ddpm, DpmPlusPlus2M
@@ -38,6 +50,23 @@ def test_samplers_keep_the_contract_on_discrete_and_continuous_paths(name, sched
     path = None if schedule == "continuous" else DiscretePath(betas("cosine", 300))
     assert SAMPLERS[name].steps in (25, 50, 300)
     check_sampler(SAMPLERS[name], path)
+
+
+CONTINUOUS = {
+    "dpm++2m-sde": (dpm_plus_plus.build(opt.DpmPlusPlus2MSde()), 60),
+    "unipc": (unipc.build(opt.Unipc(order=3)), 30),
+    "heun": (heun.build(opt.Heun(S_churn=10.0, S_tmin=0.05, S_tmax=50.0)), 40),
+    "euler-maruyama": (euler_maruyama.build(opt.EulerMaruyama()), 150),
+    "predictor-corrector": (predictor_corrector.build(opt.PredictorCorrector()), 100),
+    "ode": (ode.build(opt.Ode()), 1),
+    "rectified-flow": (rectified_flow.build(opt.RectifiedFlow(method="heun")), 40),
+}
+
+
+@pytest.mark.parametrize("name", list(CONTINUOUS))
+def test_samplers_keep_the_contract_on_a_path_that_starts_in_pure_noise(name):
+    sampler, steps = CONTINUOUS[name]
+    check_sampler(sampler, RectifiedFlowPath(), steps)
 
 
 @pytest.mark.parametrize("predict", ["eps", "x0", "v"])

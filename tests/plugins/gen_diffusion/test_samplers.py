@@ -7,6 +7,8 @@ import torch
 
 from gen_core.ddpm.beta_schedule import betas
 from gen_core.ddpm.discrete_path import DiscretePath
+from gen_diffusion import euler_maruyama, heun, ode, predictor_corrector, rectified_flow, unipc
+from gen_diffusion import sampler_options as opt
 from gen_diffusion.ddim import build as build_ddim
 from gen_diffusion.ddpm import build as build_ddpm
 from gen_diffusion.dpm_plus_plus import build as build_dpm
@@ -19,6 +21,18 @@ ALL = {
     "ddim": (build_ddim(Ddim(), None), 100),
     "ddim eta": (build_ddim(Ddim(eta=1.0), None), 300),
     "dpm++2m": (build_dpm(DpmPlusPlus2M(), None), 50),
+    "dpm++2m-sde": (build_dpm(opt.DpmPlusPlus2MSde()), 60),
+    "dpm++2m-sde half": (build_dpm(opt.DpmPlusPlus2MSde(eta=0.5)), 60),
+    "unipc": (unipc.build(opt.Unipc()), 30),
+    "unipc 3": (unipc.build(opt.Unipc(order=3, variant="bh1")), 30),
+    "heun": (heun.build(opt.Heun()), 40),
+    "heun churn": (heun.build(opt.Heun(S_churn=20.0, S_tmin=0.05, S_tmax=50.0)), 60),
+    "euler-maruyama": (euler_maruyama.build(opt.EulerMaruyama()), 300),
+    "predictor-corrector": (predictor_corrector.build(opt.PredictorCorrector()), 150),
+    "predictor-corrector ancestral": (predictor_corrector.build(opt.PredictorCorrector(predictor="ancestral")), 100),
+    "ode": (ode.build(opt.Ode()), 1),
+    "rectified-flow": (rectified_flow.build(opt.RectifiedFlow()), 100),
+    "rectified-flow heun": (rectified_flow.build(opt.RectifiedFlow(method="heun")), 40),
 }
 
 
@@ -98,7 +112,23 @@ def test_ddim_solves_the_flow_of_a_gaussian(path):
 
 
 @pytest.mark.parametrize(
-    ("name", "draws"), [("ddpm", 9), ("ddpm beta", 9), ("ddim eta", 9), ("ddim", 0), ("dpm++2m", 0)]
+    ("name", "draws"),
+    [
+        ("ddpm", 9),
+        ("ddpm beta", 9),
+        ("ddim eta", 9),
+        ("ddim", 0),
+        ("dpm++2m", 0),
+        ("dpm++2m-sde", 9),
+        ("unipc", 0),
+        ("unipc 3", 0),
+        ("heun", 0),
+        ("euler-maruyama", 9),
+        ("predictor-corrector", 18),
+        ("ode", 0),
+        ("rectified-flow", 0),
+        ("rectified-flow heun", 0),
+    ],  # fmt: skip
 )
 def test_noise_is_asked_for_in_order_once_a_draw(name, draws, path):
     asked, z = [], torch.randn(2, 3, 1, 3, 4)
