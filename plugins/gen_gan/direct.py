@@ -1,6 +1,7 @@
 """One draw of a one-shot prior, with truncation towards its mean.
 
-Source: Karras et al. 2019, appendix B (truncation in W); Marchesi 2017 (smaller noise, for priors without W).
+Source: Karras et al. 2019, appendix B (truncation in W); Kingma & Dhariwal 2018, section 6 (noise of a lower
+temperature, for priors without W).
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BINOMIAL = (1 / 8, 3 / 8, 3 / 8, 1 / 8)  # [1, 3, 3, 1] / 8: Karras et al. 2019, section 2 (bilinear filtering)
+BINOMIAL = (1 / 8, 3 / 8, 3 / 8, 1 / 8)  # enlarging with it is bilinear interpolation, pixel centres kept
 
 Pads = tuple[int, int]
 

@@ -44,6 +44,12 @@ def test_sampling_keeps_brightness_and_place(change, size):
     torch.testing.assert_close(ramp[0, 0, size[0] // 2, 2:-2], want[2:-2])
 
 
+def test_enlarging_is_bilinear_interpolation():
+    x = torch.randn(2, 3, 6, 9, dtype=torch.float64)
+    want = torch.nn.functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(upsample2d(x)[..., 1:-1, 1:-1], want[..., 1:-1, 1:-1])
+
+
 def test_enlarging_and_shrinking_are_adjoint():
     x, y = (torch.randn(2, 3, n, m, dtype=torch.float64) for n, m in ((4, 5), (8, 10)))
     torch.testing.assert_close((upsample2d(x) * y).sum(), 4 * (x * downsample2d(y)).sum())
