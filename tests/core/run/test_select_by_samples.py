@@ -10,6 +10,7 @@ import torch
 from attrs import evolve
 
 from gen_core.errors import RecipeError, Stopped
+from gen_core.prior import DirectPrior
 from gen_core.recipe import load_recipe
 from gen_core.registry import Registry
 from gen_core.run.api import RunRequest, Silent, _working, open_run, run
@@ -95,6 +96,26 @@ def test_samples_are_the_same_at_every_call_and_in_any_chunks(chosen):
         other.options = evolve(other.options, batch=4)
         torch.testing.assert_close(torch.cat([b.x for b in other.samples()]), x, rtol=0, atol=2e-3)
         assert (x[0] - x[1]).abs().max() > 0.1
+
+
+class Generator(DirectPrior):
+    """Each latent a number everywhere, the first of its noise."""
+
+    shape = (1, 3, 12, 10)
+
+    def noise_shape(self, n):
+        return (n, 5)
+
+    def draw(self, noise, cond=None, **options):
+        return noise[:, :1, None, None, None].expand(-1, *self.shape)
+
+
+def test_a_one_shot_prior_is_scored_too(chosen):
+    with working(chosen) as ctx:
+        scores = SampleScores(ctx, Generator(), ctx.options_of("prior"))
+        x = torch.cat([b.x for b in scores.samples()])
+        assert x.shape == (9, 1, 3, 12, 10) and (x == x[:, :, :1, :1, :1]).all() and len(x.unique()) > 2
+        assert scores()["metrics.fid"] > 0
 
 
 def digest(folder):

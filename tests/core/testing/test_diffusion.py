@@ -69,6 +69,11 @@ class SingleAlpha(LinearPath):
         return super().alpha(t.float())
 
 
+class RisingAlpha(LinearPath):
+    def alpha(self, t):
+        return 0.5 * (1 + t)
+
+
 class LateGrid(LinearPath):
     def grid(self, n):
         return super().grid(n).clamp_min(1e-3)
@@ -82,6 +87,7 @@ class LateGrid(LinearPath):
         (WrongInverse, r"log_snr_inverse\(log_snr\(t\)\) is not t"),
         (HalfSnr, r"log_snr is not ln\(alpha\^2 / sigma\^2\)"),
         (RisingGrid, "does not fall"),
+        (RisingAlpha, "alpha rises with t"),
         (ShortGrid, "has 1 times, expected 2"),
         (SingleGrid, "grid is torch.float32, expected float64"),
         (SingleAlpha, "alpha.* is torch.float32"),
