@@ -27,7 +27,7 @@ from gen_core.run.anomaly_input import NOT_TRUTH, Input, Told, open_input
 from gen_core.run.anomaly_maps import AnomalyOptions, anomaly_maps, smoothed
 from gen_core.run.anomaly_results import Found, results
 from gen_core.run.anomaly_scores import volume_scores
-from gen_core.run.api import Silent, open_run
+from gen_core.run.api import Silent, _is_smoke, open_run
 from gen_core.run.context import RunContext
 from gen_core.run.graph import is_trainable
 from gen_core.run.partial_noising import share_of
@@ -73,7 +73,7 @@ def find_anomalies(
     reading = open_run(run_dir, overrides)[0] if overrides else recipe
     with StopFlag() as stop:
         chosen = resolve_device(recipe.run.device)
-        ctx = RunContext(recipe, registry, folder, chosen, progress or Silent(), stop)
+        ctx = RunContext(recipe, registry, folder, chosen, progress or Silent(), stop, _is_smoke(folder))
         _check(ctx)
         options = AnomalyOptions(
             tuple(dict.fromkeys(times)), n, smooth, minus_codec, seed, batch or recipe.sample.batch
@@ -83,10 +83,12 @@ def find_anomalies(
         given = conditions or {}
         told = Told(ctx, given)
         volumes = open_input(ctx, reading, where, masks, mask, limit)
-        target = Path(out) if out else folder.path / f"anomaly-{Path(where).stem}"
+        named = Path(where).absolute().name.partition(".")[0]
+        target = Path(out) if out else folder.path / f"anomaly-{named}"
         work = _Work(ctx, options, volumes, told, target, format)
         work.run()
         told_of = {"gen": __version__, **results(ctx, volumes, work.found, options, given), "figure": FIGURE}
+        work.figure(told_of["times"])
         atomic.write_json(target / RESULTS, told_of)
     return {"folder": str(target), **told_of}
 
@@ -118,14 +120,19 @@ class _Work:
     shown: list[Shown] = Factory(list)
 
     def run(self) -> None:
-        """Make and write all maps, then the figure."""
+        """Make and write all maps."""
         samples, size = self.volumes.samples, max(1, self.options.batch // self.options.n)
         for start in range(0, len(samples), size):
             self.ctx.check_stop()
             self._batch([samples[i] for i in range(start, min(start + size, len(samples)))], start)
             self.ctx.progress.update("anomaly", min(start + size, len(samples)), len(samples), {}, None)
-        columns = [f"t = {t}" for t in self.options.times]
-        draw(self._rows_of_figure(), columns, self.target / FIGURE)
+
+    def figure(self, times: list[dict[str, Any]]) -> None:
+        """Draw the figure, volumes with anomalies first. times: the rows of the table."""
+        areas = [row.get("auroc voxels") for row in times]
+        columns = [f"t = {row['t']}" + ("" if a is None else f"\nAUROC {a:.3f}") for row, a in zip(times, areas)]
+        rows = sorted(self.shown, key=lambda s: not (s.mask is not None and s.mask.any()))
+        draw(rows, columns, self.target / FIGURE)
 
     def _batch(self, samples: list[Sample], start: int) -> None:
         ctx = self.ctx
@@ -201,7 +208,3 @@ class _Work:
         info = {"anomaly_map_of": sample.id, "t": t, "recipe": self.ctx.recipe.run.name, "synthetic": False}
         files = writer.write(path.with_suffix(""), found[None], spec, info)
         return [f.relative_to(self.target).as_posix() for f in files]
-
-    def _rows_of_figure(self) -> list[Shown]:
-        """Volumes with anomalies first."""
-        return sorted(self.shown, key=lambda s: not (s.mask is not None and s.mask.any()))

@@ -56,6 +56,7 @@ def draw(shown: Sequence[Shown], columns: Sequence[str], path: Path) -> None:
         axis.set_yticks([])
         for spine in axis.spines.values():
             spine.set_visible(False)
+    top = max(float(np.max(m)) for one in shown for m in one.maps) or 1.0  # one scale for all: maps compare
     for k, one in enumerate(shown):
         above, below = grid[2 * k], grid[2 * k + 1]
         above[0].imshow(one.input, **grey)
@@ -66,7 +67,6 @@ def draw(shown: Sequence[Shown], columns: Sequence[str], path: Path) -> None:
         else:
             below[0].imshow(one.mask, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         below[1].set_visible(False)
-        top = max(float(np.max(m)) for m in one.maps) or 1.0  # one scale a volume: maps of different t compare
         for j in range(n):
             above[2 + j].imshow(one.reconstructions[j], **grey)
             picture = below[2 + j].imshow(one.maps[j], cmap="magma", vmin=0, vmax=top, interpolation="nearest")

@@ -8,6 +8,10 @@ from gen_core.ddpm.discrete_path import DiscretePath
 from gen_core.engine.seeds import sample_noise
 from gen_core.errors import UsageError
 from gen_core.options import SampleOptions
+from gen_core.paths.edm_path import EdmPath
+from gen_core.paths.rectified_flow_path import RectifiedFlowPath
+from gen_core.paths.ve_path import VePath
+from gen_core.paths.vp_path import VpPath
 from gen_core.prior import DiffusionPrior
 from gen_core.run.partial_noising import denoised_from, share_of, times_from
 from gen_core.testing.diffusion import LinearPath
@@ -53,9 +57,19 @@ def test_times_are_the_path_s_grid_below_the_start():
     assert len(every) == 301 and (every.diff() < 0).all() and every.dtype == torch.float64
 
 
-@pytest.mark.parametrize("start", [0.1, 0.5, 1.0])
-def test_a_gaussian_prior_leads_to_the_point_of_its_own_flow(start):
-    prior = Gaussian(torch.full(SHAPE, 0.4), 0.2)
+PATHS = {
+    "vp": VpPath(),
+    "ve": VePath(),
+    "edm": EdmPath(),
+    "rectified-flow": RectifiedFlowPath(),
+    "discrete": DiscretePath(np.linspace(1e-4, 0.02, 1000)),
+}
+
+
+@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("start", [0.1, 0.5])
+def test_a_gaussian_prior_leads_to_the_point_of_its_own_flow(start, name):
+    prior = Gaussian(torch.full(SHAPE, 0.4), 0.2, PATHS[name])
     z_0 = torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(0))
     noise = sample_noise(5, [7, 8, 9], SHAPE)
     ts = times_from(prior.path, start, 1000)

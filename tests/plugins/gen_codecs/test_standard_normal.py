@@ -75,7 +75,8 @@ batch = 4
 [prior]
 use = "standard-normal"
 [sampler]
-use = "ddim"
+use = "direct"
+truncation = 0.7
 [sample]
 n = 5
 batch = 2
