@@ -27,7 +27,7 @@ from gen_diffusion import (
 )
 from gen_diffusion import sampler_options as opt
 
-SHAPE = (2, 1, 3, 4)
+SHAPE = (1, 2, 3, 4)  # volumes; test_samplers.py has slices
 WEIGHT, SD = (0.3, 0.7), (0.25, 0.4)
 MEANS = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 
@@ -113,7 +113,7 @@ def flow_by_scipy(path, z, start, end):
     return torch.from_numpy(flow.y[:, -1]).reshape(z.shape)
 
 
-def start_of(path, n=3):
+def start_of(path, n=5):
     generator = torch.Generator().manual_seed(8)
     return torch.randn(n, *SHAPE, generator=generator, dtype=torch.float64) * path.sigma(torch.ones(1)).item()
 
@@ -131,7 +131,7 @@ def test_the_ode_ends_where_scipy_ends(path):
 def test_the_ode_to_the_data_hands_over_to_the_denoiser():
     z = start_of(VP)
     to_data = ode.build(opt.Ode(end=0.02)).sample(exact(VP), VP, z, VP.grid(1), None)
-    end = torch.full((3,), 0.02, dtype=torch.float64)
+    end = torch.full((5,), 0.02, dtype=torch.float64)
     stopped = SAMPLERS["ode"][0].sample(exact(VP), VP, z, torch.tensor([1.0, 0.02], dtype=torch.float64), None)
     torch.testing.assert_close(to_data, exact(VP)(stopped, end)[0])
 
