@@ -214,3 +214,9 @@ def test_a_run_that_is_not_finished_is_refused(world, tmp_path):
     api.run(api.RunRequest(world / "small.toml", out=tmp_path / "run", until_step="encode"))
     with pytest.raises(UsageError, match="'fit.prior' is not finished"):
         find_anomalies(tmp_path / "run", "val", (10,))
+
+
+def test_a_table_that_is_not_beside_the_volumes_is_done_without(world, knowing, tmp_path):
+    settings = ('dataset.table="people.tsv"', 'dataset.scalars=["age"]')
+    found = find_anomalies(world / "run", str(world / "mixed"), (20,), out=tmp_path, limit=1, overrides=settings)
+    assert "people.tsv: not there" in found["said"][0] and len(found["volumes"]) == 1
