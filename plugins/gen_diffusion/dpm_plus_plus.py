@@ -25,7 +25,7 @@ class DpmPlusPlus2MSampler(Sampler):
     def sample(self, denoise: Denoise, path: NoisePath, z: Tensor, ts: Tensor, noise: Noise) -> Tensor:
         """Source: Lu et al. 2022 (arXiv 2211.01095), algorithm 2: D = (1 + 1/2r) z_0 - 1/2r z_0', data prediction.
 
-        With noise: their appendix B, eq. 21 (SDE-DPM-Solver++(2M)), e^-h and 1 - e^-2h there widened to any eta.
+        With noise: their SDE-DPM-Solver++(2M), whose e^-h and 1 - e^-2h are widened to any eta; theirs is eta = 1.
         """
         alpha, sigma = along(path, ts)
         lam, t = half_log_snr(alpha, sigma), times(ts, z)

@@ -25,7 +25,7 @@ class UnipcSampler(Sampler):
     def weights(self, r: list[float], h: float) -> tuple[float, np.ndarray, np.ndarray]:
         """B(h) and the weights of D_m / r_m: of the predictor, (p - 1,), and of the corrector, (p,).
 
-        r: (lambda_m - lambda_t) / h of the history, then 1. Source: eqs. 5 and 8, phi_k in appendix D.
+        r: (lambda_m - lambda_t) / h of the history, then 1. Source: Zhao et al. 2023, section 3; R, b and phi_k are theirs.
         """
         B, phi = (-h if self.variant == "bh1" else expm1(-h)), expm1(-h) / -h - 1.0
         b = []
@@ -37,7 +37,7 @@ class UnipcSampler(Sampler):
         return B, predictor, HALF if len(r) == 1 else np.linalg.solve(R, b)
 
     def sample(self, denoise: Denoise, path: NoisePath, z: Tensor, ts: Tensor, noise: Noise) -> Tensor:
-        """Source: Zhao et al. 2023, algorithms 7 (UniP) and 5 (UniC), whose h is ours with its sign."""
+        """Source: Zhao et al. 2023 (arXiv 2302.04867), UniP and UniC in multistep form, for data prediction."""
         alpha, sigma = along(path, ts)
         lam, t = half_log_snr(alpha, sigma), times(ts, z)
         history: list[tuple[float, Tensor]] = []  # lambda and z_0 of the steps before, the latest first

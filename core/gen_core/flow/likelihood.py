@@ -1,6 +1,6 @@
 """The exact log-likelihood of latents under a diffusion prior, by its probability flow and Hutchinson's trace.
 
-Sources: Song et al. 2021 (score SDE), eq. 39 and appendix D.2; Grathwohl et al. 2019 (FFJORD), eqs. 4 and 7.
+Sources: Song et al. 2021 (score SDE), eq. 39 and appendix D.2; Grathwohl et al. 2019 (FFJORD), section 3.
 """
 
 from __future__ import annotations

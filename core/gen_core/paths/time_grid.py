@@ -1,6 +1,6 @@
 """Falling times that samplers walk along: uniform in t, uniform in the log-SNR, or EDM's powers of the noise level.
 
-Sources: Karras et al. 2022, eq. 5 (rho = 7); Lu et al. 2022 (DPM-Solver), section 3.3 (log-SNR).
+Sources: Karras et al. 2022, eq. 5 (rho = 7); Lu et al. 2022 (DPM-Solver), even steps of lambda (log-SNR).
 """
 
 from __future__ import annotations
