@@ -25,7 +25,7 @@ class UnipcSampler(Sampler):
     def weights(self, r: list[float], h: float) -> tuple[float, np.ndarray, np.ndarray]:
         """B(h) and the weights of D_m / r_m: of the predictor, (p - 1,), and of the corrector, (p,).
 
-        r: (lambda_m - lambda_t) / h of the history, then 1. Source: Zhao et al. 2023, section 3; R, b and phi_k are theirs.
+        r: (lambda_m - lambda_t) / h of the history, then 1. Source: Zhao et al. 2023, section 3 (their R, b and phi_k).
         """
         B, phi = (-h if self.variant == "bh1" else expm1(-h)), expm1(-h) / -h - 1.0
         b = []
