@@ -135,6 +135,8 @@ class SampleOptions:
     batch: int = positive(16)
     steps: int = field(default=0, validator=validators.ge(0))  # 0 = the sampler's own default
     clamp: float = field(default=0.0, validator=validators.ge(0.0))  # clamp of z_0 while sampling; 0 = off
+    # dynamic thresholding of z_0 into [-clamp, clamp] (or [-1, 1]) at this quantile of each sample; 0 = off
+    threshold: float = field(default=0.0, validator=[validators.ge(0.0), validators.le(1.0)])
     format: str = "npy"
     seed: int = 0
     precision: Literal["float32", "bf16"] = "float32"

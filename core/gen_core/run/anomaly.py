@@ -27,7 +27,7 @@ from gen_core.run.anomaly_input import NOT_TRUTH, Input, Told, open_input
 from gen_core.run.anomaly_maps import AnomalyOptions, anomaly_maps, smoothed
 from gen_core.run.anomaly_results import Found, results
 from gen_core.run.anomaly_scores import volume_scores
-from gen_core.run.api import Silent, _is_smoke, open_run
+from gen_core.run.api import Silent, is_smoke, open_run
 from gen_core.run.context import RunContext
 from gen_core.run.graph import is_trainable
 from gen_core.run.partial_noising import share_of
@@ -73,7 +73,7 @@ def find_anomalies(
     reading = open_run(run_dir, overrides)[0] if overrides else recipe
     with StopFlag() as stop:
         chosen = resolve_device(recipe.run.device)
-        ctx = RunContext(recipe, registry, folder, chosen, progress or Silent(), stop, _is_smoke(folder))
+        ctx = RunContext(recipe, registry, folder, chosen, progress or Silent(), stop, is_smoke(folder))
         _check(ctx)
         options = AnomalyOptions(
             tuple(dict.fromkeys(times)), n, smooth, minus_codec, seed, batch or recipe.sample.batch

@@ -246,7 +246,7 @@ class Told:
         self.masks: dict[str, np.ndarray] = {self._of(name): np.zeros((1, 1, 1), bool) for name in self.empty}
         if fixed:
             told = ctx.with_recipe(sample=evolve(ctx.recipe.sample, conditions="none", fixed=fixed))
-            values, masks = SampleConditions(told, 0)._fixed
+            values, masks = SampleConditions(told, 0).fixed
             self.values, self.masks = values, {**self.masks, **masks}
 
     def _of(self, name: str) -> str:

@@ -153,7 +153,8 @@ def open_run(folder: str | Path, overrides: tuple[str, ...] = ()) -> tuple[Recip
     return recipe, registry, run_folder
 
 
-def _is_smoke(folder: RunFolder) -> bool:
+def is_smoke(folder: RunFolder) -> bool:
+    """Whether a run was started as a smoke run."""
     started = read_json(folder.path / "steps" / "prepare" / "started.json") or {}
     return bool(started.get("settings", {}).get("smoke"))
 
@@ -166,7 +167,7 @@ def run_single(
     "train" stands for everything up to the last fit. Raises: UsageError naming the unfinished step.
     """
     recipe, registry, folder = open_run(run_dir, overrides)
-    with _working(recipe, registry, folder, progress or Silent(), _is_smoke(folder)) as ctx:
+    with _working(recipe, registry, folder, progress or Silent(), is_smoke(folder)) as ctx:
         steps = _graph(ctx)
         if step == "train":
             fits = [s.name for s in steps if s.table]
@@ -230,7 +231,7 @@ def sample_more(
             resolve_device(recipe.run.device),
             progress or Silent(),
             stop,
-            _is_smoke(folder),
+            is_smoke(folder),
         )
         component = registry.get("writer", options.format)
         writer = component.build(component.options_class()(), None)

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from gen_core.condition import Conditions
-from gen_core.denoising import clamped, guided
-from gen_core.engine.precision import autocast
 from gen_core.errors import UsageError
 from gen_core.options import SampleOptions
 from gen_core.prior import DiffusionPrior, NoisePath
+from gen_core.run.sampling import asked
 from gen_core.sampler import Noise, Sampler
 
 CONTINUOUS = 1000  # steps in which users count the times of a path that has none of its own
@@ -47,17 +46,9 @@ def denoised_from(
 ) -> Tensor:
     """z_0 noised to ts[0] by noise(0) and denoised along `ts` under `cond`, (B, c, d, h, w) float32.
 
-    options: guidance, clamp and precision are those of [sample].
+    options: guidance, bounds and precision are those of [sample].
     """
-    path, o = prior.path, options
-    start = ts[:1]
+    start, path = ts[:1], prior.path
     z = path.alpha(start).to(z_0) * z_0 + path.sigma(start).to(z_0) * noise(0)
-    ask = guided(prior.denoise, cond, o.guidance, o.guidance_interval) if cond else prior.denoise
-
-    def denoise(z_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        with autocast(o.precision, z_t.device):
-            z_hat, eps = ask(z_t, t)
-        return z_hat.float(), eps.float()
-
-    call = clamped(denoise, path, o.clamp) if o.clamp else denoise
-    return sampler.sample(call, path, z, ts, lambda k: noise(k + 1))
+    denoise = asked(prior, options, z_0.device, cond)
+    return sampler.sample(denoise, path, z, ts, lambda k: noise(k + 1))

@@ -48,7 +48,7 @@ class SampleConditions:
 
     def carrier(self, i: int) -> Sample:
         """A volume with sample i's condition values and masks; its x serves conditions of kind "volume"."""
-        values, masks = self._fixed
+        values, masks = self.fixed
         return with_values(self._origin(i), values, masks)
 
     def under(self, carrier: Sample) -> Under:
@@ -118,7 +118,8 @@ class SampleConditions:
         return rows or list(range(len(split)))
 
     @cached_property
-    def _fixed(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    def fixed(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """The values and masks that hold for every sample, by their names in the data set."""
         return self._read(self.options.fixed, "[sample] fixed")
 
     def _fixed_values(self) -> dict[str, Any]:
@@ -208,7 +209,7 @@ def read_mask(path: Path, size: tuple[int, int, int], registry: Any) -> np.ndarr
     """
     raw = find_reader(path, registry)[1].open(path)
     array = np.asarray(raw.array)
-    if raw.axes in ("xyz", "yxb"):  # NIfTI's order; cubes with the depth last
+    if array.shape != tuple(size) and raw.axes in ("xyz", "yxb"):  # NIfTI's order; cubes with the depth last
         array = array.transpose(2, 1, 0) if raw.axes == "xyz" else array.transpose(2, 0, 1)
     if array.shape != tuple(size):
         raise DataError(f"{path}: the mask is {array.shape}, volumes are {tuple(size)} (D, H, W)")

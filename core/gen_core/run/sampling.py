@@ -11,12 +11,12 @@ from torch import Tensor
 
 from gen_core.codec import Codec
 from gen_core.condition import Conditions
-from gen_core.denoising import clamped, guided
+from gen_core.denoising import clamped, guided, thresholded
 from gen_core.engine.precision import autocast
 from gen_core.engine.seeds import sample_noise, stable_seed
 from gen_core.errors import RunError, UsageError
 from gen_core.options import SampleOptions
-from gen_core.prior import DiffusionPrior, DirectPrior, Prior
+from gen_core.prior import Denoise, DiffusionPrior, DirectPrior, Prior
 from gen_core.run.context import RunContext
 from gen_core.sampler import Noise, Sampler
 
@@ -87,6 +87,18 @@ def latents_from(
     sigma = prior.path.sigma(ts[:1]).to(torch.float32)
     z = noise(0) * sigma.item()
 
+    denoise = asked(prior, options, device, cond, watch)
+    return sampler.sample(denoise, prior.path, z, ts, lambda k: noise(k + 1))
+
+
+def asked(
+    prior: DiffusionPrior,
+    options: SampleOptions,
+    device: torch.device,
+    cond: Conditions | None = None,
+    watch: Watch | None = None,
+) -> Denoise:
+    """The prior as a sampler asks it: told `cond`, guided, in the precision and within the bounds of [sample]."""
     ask = guided(prior.denoise, cond, options.guidance, options.guidance_interval) if cond else prior.denoise
 
     def denoise(z_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,8 +108,9 @@ def latents_from(
             watch(float(t.ravel()[0]), z_t, z_0.float())
         return z_0.float(), eps.float()
 
-    call = clamped(denoise, prior.path, options.clamp) if options.clamp else denoise
-    return sampler.sample(call, prior.path, z, ts, lambda k: noise(k + 1))
+    if options.threshold:
+        return thresholded(denoise, prior.path, options.threshold, options.clamp or 1.0)
+    return clamped(denoise, prior.path, options.clamp)
 
 
 @torch.no_grad()
