@@ -183,18 +183,20 @@ def _networks(ctx: RunContext, spec: VolumeSpec, shapes: list[str], plan: dict[s
         context = PriorContext(shape, codec.latent.bounds, codec.latent.tokens, specs)
         prior = table.component.build(table.options, context).to(META)
     plan["parameters"] |= _by_group("prior", prior)
-    if not isinstance(prior, DiffusionPrior):
-        return
     try:
-        z = torch.empty((1, *shape), device=META)
-        t = torch.empty((1,), device=META)
-        _, bytes_, gflop = _measure(lambda: prior.denoise(z, t))
-        plan["gflop"]["denoise"] = round(gflop, 1)
-        fit = table.options.fit
-        plan["memory_gib"]["fit.prior"] = round(_training_gib(_count(prior), bytes_, fit), 2)
+        if isinstance(prior, DiffusionPrior):
+            z, t = torch.empty((1, *shape), device=META), torch.empty((1,), device=META)
+            what, call = "denoise", lambda: prior.denoise(z, t)
+        else:
+            noise = torch.empty(prior.noise_shape(1), device=META)
+            what, call = "draw", lambda: prior.draw(noise)
+        _, bytes_, gflop = _measure(call)
+        plan["gflop"][what] = round(gflop, 1)
+        if is_trainable(table):
+            plan["memory_gib"]["fit.prior"] = round(_training_gib(_count(prior), bytes_, table.options.fit), 2)
         n = recipe.sample.batch
         plan["memory_gib"]["sample"] = round((_count(prior) * 4 + _count(codec) * 4 + n * bytes_ * 0.1) / 2**30, 2)
-    except NotImplementedError as error:
+    except (NotImplementedError, AttributeError) as error:  # no meta kernel, or neither `denoise` nor `draw`
         notes.append(f"prior: no forecast on the meta device ({str(error).splitlines()[0]})")
 
 
