@@ -11,7 +11,8 @@ ABOUT_RECOVERY = """`gen run recipes/studies/recovery.toml`; published: annex A.
 the best of its spaces (pixels, random and ImageNet ResNets, MoCo). Share of altered training eyes whose original is
 among the ten nearest of 512, 95 % interval:"""
 ABOUT_UTILITY = """`gen run recipes/studies/utility.toml`. Area under the ROC curve of the label `deposits` on
-validation eyes, 95 % interval (DeLong); `none`: the network as built, not pre-trained."""
+validation eyes, 95 % interval (DeLong); `none`: the network as built, not pre-trained. Where an interval holds .5 nothing
+was told, and where that of a gain holds 0 nothing was gained."""
 
 
 def single_sections(runs: Path, before: dict[str, str]) -> list[str]:
@@ -34,7 +35,8 @@ def _not_run(question: str, recipe: str) -> str:
 
 
 def _with_interval(v: dict[str, Any], sign: str = "") -> str:
-    return f"{v['value']:{sign}.3f} [{v['low']:{sign}.3f}, {v['high']:{sign}.3f}]"
+    interval = "" if v["low"] is None else f" [{v['low']:{sign}.3f}, {v['high']:{sign}.3f}]"
+    return f"{v['value']:{sign}.3f}{interval}"
 
 
 def recovery(found: dict[str, Any]) -> str:
@@ -71,6 +73,7 @@ def utility(probes: dict[str, dict[str, Any]]) -> str:
                 probe = title.removeprefix("auc, ")
                 gain = next((g for n, g in values.items() if n.startswith(f"auc gain, {probe} over")), None)
                 said = _with_interval(gain, "+") if gain else "-"
-                row = (name.removeprefix("utility-"), probe.rpartition("-")[2], _with_interval(v), said)
+                on = "the best observer" if "ceiling" in probe else probe.rpartition("-")[2]
+                row = (name.removeprefix("utility-"), on, _with_interval(v), said)
                 lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
