@@ -11,8 +11,8 @@ ABOUT_RECOVERY = """`gen run recipes/studies/recovery.toml`; published: annex A.
 the best of its spaces (pixels, random and ImageNet ResNets, MoCo). Share of altered training eyes whose original is
 among the ten nearest of 512, 95 % interval:"""
 ABOUT_UTILITY = """`gen run recipes/studies/utility.toml`. Area under the ROC curve of the label `deposits` on
-validation eyes, 95 % interval (DeLong); `none`: the network as built, not pre-trained. Where an interval holds .5 nothing
-was told, and where that of a gain holds 0 nothing was gained."""
+validation eyes, 95 % interval (DeLong); `none`: the network as built, not pre-trained. Where an interval holds .5
+nothing was told, and where that of a gain holds 0 nothing was gained."""
 
 
 def single_sections(runs: Path, before: dict[str, str]) -> list[str]:
