@@ -14,6 +14,12 @@ SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "studies.py"
 
 @pytest.fixture(scope="module")
 def studies():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SCRIPT.parent))  # it imports what lies beside it
+        yield loaded()
+
+
+def loaded():
     spec = importlib.util.spec_from_file_location("studies", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

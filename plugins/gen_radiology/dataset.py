@@ -49,8 +49,8 @@ class RadiologyDataset(Dataset):
             raise RecipeError("volume.wavelengths_nm: CT and MR have no wavelengths")
         if options.slices and size is not None and size[0] != 1:
             raise RecipeError(f"volume.size has depth {size[0]}: dataset.slices makes volumes with D = 1")
-        if size is None and (options.fit == "lungs" or getattr(options, "unit", "") == "nodule"):
-            raise RecipeError("volume.size is not set: dataset.fit = 'lungs' and dataset.unit = 'nodule' need it")
+        if size is None and (options.sizing == "lungs" or getattr(options, "unit", "") == "nodule"):
+            raise RecipeError("volume.size is not set: dataset.sizing = 'lungs' and dataset.unit = 'nodule' need it")
         self.cache = Cache(Path(context.cache) / "radiology")
         self._splits: dict[str, VolumeSplit] = {}
         self.skipped: dict[str, str] = {}
@@ -98,7 +98,7 @@ class RadiologyDataset(Dataset):
             raise self._hinted(error) from None
         if self.options.orientation == "patient":
             shape, affine = resample.oriented_affine(shape, affine)
-        if self.options.spacing_mm is not None and self.options.fit == "crop":
+        if self.options.spacing_mm is not None and self.options.sizing == "crop":
             grid = resample.spacing_grid(shape, np.linalg.norm(affine[:3, :3], axis=0), self.options.spacing_mm)
             shape, affine = grid.shape, affine @ grid.matrix
         return shape, affine
@@ -143,14 +143,14 @@ class RadiologyDataset(Dataset):
     def spacing(self) -> tuple[float, float, float] | None:
         """mm of the volumes' voxels; None where they differ from volume to volume by more than a hundredth."""
         crop, spacings = self.options.crop.size, []
-        if self.options.fit == "lungs":
+        if self.options.sizing == "lungs":
             extent = self.options.lung_extent_mm
             return None if extent is None else tuple(round(e / n, 6) for e, n in zip(extent, self.size))  # type: ignore[return-value]
         for shape, affine in self._grids():
             spacing = np.linalg.norm(affine[:3, :3], axis=0)
             if crop is not None:
                 spacing = spacing * np.array(crop) / np.array(self.size)
-            elif self.options.fit == "resize":
+            elif self.options.sizing == "resize":
                 spacing = spacing * np.array(shape) / np.array(self._target(shape))
             spacings.append(spacing)
         if not spacings or not np.allclose(spacings, spacings[0], rtol=0.01):
@@ -299,7 +299,7 @@ class RadiologyDataset(Dataset):
         if source.id not in self._keys:
             o = self.options
             names = (
-                "orientation", "spacing_mm", "fit", "at", "lung_margin_mm", "lung_extent_mm", "remove_table", "nan",
+                "orientation", "spacing_mm", "sizing", "at", "lung_margin_mm", "lung_extent_mm", "remove_table", "nan",
                 "resample_masks", "slices",
             )  # fmt: skip
             by_mask = o.at not in ("centre", "foreground", "lungs")

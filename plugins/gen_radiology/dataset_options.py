@@ -72,7 +72,7 @@ class Volumes:
     subject: str = ""  # regular expression with one group on the path below root, or the index of a path part
     orientation: Literal["patient", "stored"] = "patient"  # axes to head, back and left, turned by quarters at most
     spacing_mm: tuple[float, float, float] | None = sizes()  # (D, H, W); none = as it is
-    fit: Literal["crop", "resize", "lungs"] = "crop"  # to volume.size: crop or pad; resample all; or the lungs' block
+    sizing: Literal["crop", "resize", "lungs"] = "crop"  # to volume.size: crop or pad; resample all; or the lungs' block
     at: str = "centre"  # what a crop is centred on: "centre", "foreground", "lungs" (CT), or a mask's name
     lung_margin_mm: tuple[float, float, float] = (10.0, 20.0, 20.0)  # "lungs": (D, H, W) about them on either side
     lung_extent_mm: tuple[float, float, float] | None = sizes()  # "lungs": a block of that size for every patient
@@ -99,14 +99,14 @@ class Volumes:
         for wrong, why in (
             (self.slices and crop, "'crop.size' and 'slices' exclude each other"),
             (
-                crop and (self.at != "centre" or self.fit != "crop"),
-                "'crop.size' takes blocks anywhere, without 'at', 'fit'",
+                crop and (self.at != "centre" or self.sizing != "crop"),
+                "'crop.size' takes blocks anywhere, without 'at', 'sizing'",
             ),
             (crop and any(self.shift), "'crop.size' draws its blocks anew: 'shift' has no effect"),
-            (self.fit == "lungs" and self.slices, "'fit' = lungs goes without 'slices'"),
-            (self.fit != "crop" and self.at != "centre", f"'fit' = {self.fit} leaves nothing for 'at' to place"),
-            (self.fit != "crop" and self.spacing_mm, f"'fit' = {self.fit} sets the spacing: leave 'spacing_mm' out"),
-            (self.fit != "lungs" and self.lung_extent_mm, "'lung_extent_mm' is for 'fit' = lungs"),
+            (self.sizing == "lungs" and self.slices, "'sizing' = lungs goes without 'slices'"),
+            (self.sizing != "crop" and self.at != "centre", f"'sizing' = {self.sizing} leaves nothing for 'at' to place"),
+            (self.sizing != "crop" and self.spacing_mm, f"'sizing' = {self.sizing} sets the spacing: leave 'spacing_mm' out"),
+            (self.sizing != "lungs" and self.lung_extent_mm, "'lung_extent_mm' is for 'sizing' = lungs"),
             (
                 self.crop.at_mask and self.crop.at_mask not in self.masks,
                 f"'crop.at_mask' is '{self.crop.at_mask}', which is none of 'masks'",
@@ -171,5 +171,5 @@ class Lidc(Volumes):
         unknown = [name for name in self.masks if name not in LIDC_MASKS]
         if unknown:
             raise ValueError(f"'masks': no mask '{unknown[0]}'; LIDC has {', '.join(LIDC_MASKS)}")
-        if self.unit == "nodule" and (self.slices or self.crop.size or self.fit != "crop" or self.at != "centre"):
-            raise ValueError("'unit' = nodule places its own blocks: leave 'slices', 'crop.size', 'fit' and 'at' out")
+        if self.unit == "nodule" and (self.slices or self.crop.size or self.sizing != "crop" or self.at != "centre"):
+            raise ValueError("'unit' = nodule places its own blocks: leave 'slices', 'crop.size', 'sizing' and 'at' out")

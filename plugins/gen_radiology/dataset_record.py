@@ -49,7 +49,7 @@ def record(dataset: Any, progress: Any) -> dict[str, Any]:
     notes += [f"mask '{m}' is missing for {n} volumes: empty there" for m, n in missing.items() if n]
     notes += _condition_notes(dataset, list(used.values()))
     if dataset.spacing is None:
-        one = "lung_extent_mm" if dataset.options.fit == "lungs" else "spacing_mm"
+        one = "lung_extent_mm" if dataset.options.sizing == "lungs" else "spacing_mm"
         notes.append(f"voxel spacing differs between volumes: dataset.{one} makes it one")
     notes += [f"passed over {id}: {reason}" for id, reason in dataset.skipped.items()]
     return {

@@ -83,7 +83,7 @@ def _whole(source: Source, options: Volumes) -> Prepared:
         made.array = oriented(made.array, image.affine)
         made.masks = {name: oriented(mask, image.affine) for name, mask in made.masks.items()}
         made.affine = affine
-    if options.spacing_mm is not None and options.fit == "crop":
+    if options.spacing_mm is not None and options.sizing == "crop":
         spacing = np.linalg.norm(made.affine[:3, :3], axis=0)
         _resample(made, spacing_grid(made.array.shape, spacing, options.spacing_mm), options)
     return made
@@ -144,12 +144,12 @@ def _fitted(
     size = target(whole.array.shape)
     if size is None:
         return made
-    if options.fit == "resize":
+    if options.sizing == "resize":
         _resample(made, size_grid(whole.array.shape, size), options)
         return made
-    if options.fit == "lungs":
+    if options.sizing == "lungs":
         if options.orientation == "stored":
-            raise RecipeError('dataset.fit = "lungs" needs dataset.orientation = "patient": the box has patient axes')
+            raise RecipeError('dataset.sizing = "lungs" needs dataset.orientation = "patient": the box has patient axes')
         corner, block = _about_lungs(made, source, options)
         _crop(made, corner, block, "lungs")
         _resample(made, size_grid(block, size), options)

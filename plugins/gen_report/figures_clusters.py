@@ -81,7 +81,7 @@ def clusters(got: Gathered) -> Picture | None:
         "Groups of real volumes, and where synthetic ones fall",
         f"Colours: {len(centres)} K-means clusters of the real volumes in {real.shape[1]} features of "
         f"[{got.features.name}], each standardized; a synthetic volume (open) bears the colour of the nearest centre. "
-        f"Right: shares of real (filled) and synthetic (open) volumes by cluster.{lack}",
+        f"Right: shares of real (filled) and synthetic (open) volumes by cluster, N = {n} of each.{lack}",
         "Scatter plot of t-SNE coordinates coloured by cluster, and bars of the share of each cluster.",
         uri,
         780,

@@ -15,6 +15,7 @@ SETTINGS = {
     "ms-ssim": {"volumes": 10, "pairs": 12},
     "memorization": {"planted": 12},
     "bits-per-dim": {"volumes": 5},
+    "mask-agreement": {"mask": "onh", "least_voxels": 1},
     "utility": {"probes": ("features.real", "features.both")},
     "segmentation": {"classes": {"vessel": ("vein", "artery"), "onh": ("onh",)}},
 }

@@ -88,7 +88,7 @@ def stored(dataset, name, i):
     [
         {"augment": ("flip_d", "flip_h", "flip_w"), "shift": (1, 2, 3)},
         {"modality": "MR", "size": (5, 8, 12), "spacing_mm": (2.0, 1.0, 1.0)},
-        {"modality": "MR", "scale": Intensity(of="training"), "fit": "resize", "size": (4, 10, 7)},
+        {"modality": "MR", "scale": Intensity(of="training"), "sizing": "resize", "size": (4, 10, 7)},
         {"slices": True, "size": (1, 8, 12), "augment": ("flip_w",)},
         {"size": None, "crop": Crop(size=(3, 5, 4), per_volume=2, at_mask="lesion"), "augment": ("flip_h",)},
     ],
@@ -184,8 +184,8 @@ def test_volumes_are_aligned_by_their_lungs_and_freed_from_the_table(make, root)
         save(root / f"p{i}" / "image.nii.gz", array, affine_ras((5.0, 5.0, 5.0)))
         save(root / f"p{i}" / "lesion.nii.gz", lungs, affine_ras((5.0, 5.0, 5.0)))
     centred = make(size=(20, 30, 32), at="lungs", remove_table=True)
-    aligned = make(size=(20, 22, 36), fit="lungs", lung_extent_mm=(100.0, 110.0, 180.0))
-    fitted = make(size=(10, 12, 14), fit="lungs", lung_margin_mm=(10.0, 10.0, 10.0))
+    aligned = make(size=(20, 22, 36), sizing="lungs", lung_extent_mm=(100.0, 110.0, 180.0))
+    fitted = make(size=(10, 12, 14), sizing="lungs", lung_margin_mm=(10.0, 10.0, 10.0))
     for dataset in (centred, aligned, fitted):
         for name in ("train", "val"):
             for sample in dataset.split(name):
@@ -209,8 +209,8 @@ def test_lungs_are_found_along_the_axes_as_stored(make, root):
         for sample in make(size=(20, 30, 32), at="lungs", orientation=orientation).split("train"):
             middle = np.mean(np.nonzero(sample.masks["lesion"]), axis=1)
             assert np.allclose(middle, [9.5, 14.5, 15.5], atol=1.1), (orientation, sample.id)
-    with pytest.raises(RecipeError, match='dataset.fit = "lungs" needs dataset.orientation = "patient"'):
-        make(size=(10, 12, 14), fit="lungs", orientation="stored").split("train")[0]
+    with pytest.raises(RecipeError, match='dataset.sizing = "lungs" needs dataset.orientation = "patient"'):
+        make(size=(10, 12, 14), sizing="lungs", orientation="stored").split("train")[0]
 
 
 def test_resampling_keeps_the_place_and_says_so(make):
@@ -222,7 +222,7 @@ def test_resampling_keeps_the_place_and_says_so(make):
     old[:3, :3], old[:3, 3] = np.fliplr(np.diag(SPACING[::-1])), (20, 30, 40)
     assert np.allclose(middle(sample.geometry.affine, (3, 5, 11)), middle(old, raw.shape))
     assert any("resampled 6 x 9 x 11 -> 3 x 5 x 11" in line for line in sample.geometry.history)
-    resized = make(size=(3, 3, 11), fit="resize")
+    resized = make(size=(3, 3, 11), sizing="resize")
     blocks = stored(resized, "train", 0).reshape(3, 2, 3, 3, 11).mean(axis=(1, 3)) / 1000
     assert np.allclose(resized.split("train")[0].x[0], blocks, atol=1e-5)
     assert resized.spec.spacing_mm == (5.0, 2.4, 1.2)
@@ -381,7 +381,7 @@ def test_one_slice_and_odd_sizes_are_volumes_too(make, root):
     dataset = make(size=None, masks=())
     assert dataset.spec.size == (1, 7, 5)
     assert make(size=(3, 9, 9), masks=()).split("train")[0].masks["valid"].sum() == 35
-    resized = make(size=(2, 7, 5), masks=(), fit="resize").split("train")[0].x
+    resized = make(size=(2, 7, 5), masks=(), sizing="resize").split("train")[0].x
     assert np.allclose(resized[0, 0], resized[0, 1])
 
 
@@ -448,12 +448,12 @@ def test_what_a_recipe_cannot_ask_for_is_refused_at_once(make):
         ("'crop.at_mask' is 'node'", {"crop": Crop(size=(1, 2, 3), at_mask="node")}),
         ("'tumour' is in neither 'mask_files' nor 'labels'", {"masks": ("tumour",)}),
         ("columns of 'table'", {"scalars": ("age",)}),
-        ("without 'at', 'fit'", {"at": "foreground", "crop": block}),
+        ("without 'at', 'sizing'", {"at": "foreground", "crop": block}),
         ("'shift' has no effect", {"shift": (0, 1, 0), "crop": block}),
-        ("'fit' = resize sets the spacing", {"fit": "resize", "spacing_mm": (1.0, 1.0, 1.0)}),
-        ("'fit' = resize leaves nothing", {"fit": "resize", "at": "foreground"}),
+        ("'sizing' = resize sets the spacing", {"sizing": "resize", "spacing_mm": (1.0, 1.0, 1.0)}),
+        ("'sizing' = resize leaves nothing", {"sizing": "resize", "at": "foreground"}),
         ("'at' is 'liver'", {"at": "liver"}),
-        ("goes without 'slices'", {"fit": "lungs", "slices": True}),
+        ("goes without 'slices'", {"sizing": "lungs", "slices": True}),
         ("'valid' is always there", {"masks": ("valid",)}),
         ("masks' names something twice", {"masks": ("lesion", "lesion")}),
         ("no mask 'gtv'; LIDC has nodule", {"kind": Lidc, "masks": ("gtv",)}),
@@ -464,7 +464,7 @@ def test_what_a_recipe_cannot_ask_for_is_refused_at_once(make):
     for message, options in (
         ("depth 4: dataset.slices", {"slices": True, "size": (4, 5, 6)}),
         ("volume.size is not set", {"kind": Lidc, "unit": "nodule", "size": None}),
-        ("volume.size is not set", {"fit": "lungs", "size": None}),
+        ("volume.size is not set", {"sizing": "lungs", "size": None}),
     ):
         with pytest.raises(RecipeError, match=message):
             make(**options)

@@ -162,7 +162,7 @@ def test_real_volumes_are_not_pictured_when_they_must_not_be(make_run, tmp_path)
     assert shown == ["Real and synthetic in feature space", "Distance to the training set"], "points, no pictures"
     for gone in ("What the codec keeps", "Nearest training volumes", "Rejected samples"):
         assert gone not in text
-    assert len(page.images) == EVERYTHING - 4, "real grid, reconstructions, neighbours, rejected samples"
+    assert len(page.images) == EVERYTHING - 5, "real grid, reconstructions, neighbours, rejected samples, clusters"
 
 
 def test_no_pixel_of_a_hidden_real_volume_reaches_the_page(make_run, tmp_path):
