@@ -72,7 +72,9 @@ class Volumes:
     subject: str = ""  # regular expression with one group on the path below root, or the index of a path part
     orientation: Literal["patient", "stored"] = "patient"  # axes to head, back and left, turned by quarters at most
     spacing_mm: tuple[float, float, float] | None = sizes()  # (D, H, W); none = as it is
-    sizing: Literal["crop", "resize", "lungs"] = "crop"  # to volume.size: crop or pad; resample all; or the lungs' block
+    sizing: Literal["crop", "resize", "lungs"] = (
+        "crop"  # to volume.size: crop or pad; resample all; or the lungs' block
+    )
     at: str = "centre"  # what a crop is centred on: "centre", "foreground", "lungs" (CT), or a mask's name
     lung_margin_mm: tuple[float, float, float] = (10.0, 20.0, 20.0)  # "lungs": (D, H, W) about them on either side
     lung_extent_mm: tuple[float, float, float] | None = sizes()  # "lungs": a block of that size for every patient
@@ -104,8 +106,14 @@ class Volumes:
             ),
             (crop and any(self.shift), "'crop.size' draws its blocks anew: 'shift' has no effect"),
             (self.sizing == "lungs" and self.slices, "'sizing' = lungs goes without 'slices'"),
-            (self.sizing != "crop" and self.at != "centre", f"'sizing' = {self.sizing} leaves nothing for 'at' to place"),
-            (self.sizing != "crop" and self.spacing_mm, f"'sizing' = {self.sizing} sets the spacing: leave 'spacing_mm' out"),
+            (
+                self.sizing != "crop" and self.at != "centre",
+                f"'sizing' = {self.sizing} leaves nothing for 'at' to place",
+            ),
+            (
+                self.sizing != "crop" and self.spacing_mm,
+                f"'sizing' = {self.sizing} sets the spacing: leave 'spacing_mm' out",
+            ),
             (self.sizing != "lungs" and self.lung_extent_mm, "'lung_extent_mm' is for 'sizing' = lungs"),
             (
                 self.crop.at_mask and self.crop.at_mask not in self.masks,
@@ -172,4 +180,6 @@ class Lidc(Volumes):
         if unknown:
             raise ValueError(f"'masks': no mask '{unknown[0]}'; LIDC has {', '.join(LIDC_MASKS)}")
         if self.unit == "nodule" and (self.slices or self.crop.size or self.sizing != "crop" or self.at != "centre"):
-            raise ValueError("'unit' = nodule places its own blocks: leave 'slices', 'crop.size', 'sizing' and 'at' out")
+            raise ValueError(
+                "'unit' = nodule places its own blocks: leave 'slices', 'crop.size', 'sizing' and 'at' out"
+            )

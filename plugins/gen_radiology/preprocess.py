@@ -149,7 +149,9 @@ def _fitted(
         return made
     if options.sizing == "lungs":
         if options.orientation == "stored":
-            raise RecipeError('dataset.sizing = "lungs" needs dataset.orientation = "patient": the box has patient axes')
+            raise RecipeError(
+                'dataset.sizing = "lungs" needs dataset.orientation = "patient": the box has patient axes'
+            )
         corner, block = _about_lungs(made, source, options)
         _crop(made, corner, block, "lungs")
         _resample(made, size_grid(block, size), options)
