@@ -3,6 +3,7 @@
     OMP_NUM_THREADS=2 python benchmarks/neighbours.py             # 1 035 and 100 000 rows x 2048; minutes
     OMP_NUM_THREADS=2 python benchmarks/neighbours.py --quick     # 1 035 rows, and 10 000 for the graph
     python benchmarks/neighbours.py --no-graph                    # exact searches alone
+    OMP_NUM_THREADS=1 python benchmarks/neighbours.py --graph     # the graph of 100 000 rows alone
 
 200 queries, 10 neighbours, float32. The neighbours of every exact side are checked against each other first. faiss and
 hnswlib are extras (`fast`); rows of what is not installed are left out, and said.
@@ -100,7 +101,8 @@ def graph(base: torch.Tensor, queries: torch.Tensor) -> None:
 def main() -> None:
     quick = "--quick" in sys.argv
     queries = rows(QUERIES, 1)
-    for n in (1035,) if quick else (1035, 100_000):
+    sizes = () if "--graph" in sys.argv else (1035,) if quick else (1035, 100_000)
+    for n in sizes:
         base = rows(n, 0)
         for distance in METRICS:
             those = sides(queries, base, distance)
