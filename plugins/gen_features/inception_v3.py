@@ -20,7 +20,7 @@ from torch.nn.functional import avg_pool2d, conv2d, interpolate, linear, max_poo
 from gen_core.errors import DataError, MissingError
 from gen_core.features import FeatureNetwork, FeaturesContext
 from gen_features.inception_options import InceptionV3 as Options
-from gen_features.weights_file import read_tensors
+from gen_core.foreign_weights import read_state
 
 SIZE = 299  # pixels of an image as the network sees it
 BN_EPS = 1e-3
@@ -239,7 +239,7 @@ class InceptionV3(FeatureNetwork):
         self.options = options
         self.network = InceptionNetwork()
         try:
-            self.network.load(read_tensors(options.weights, options.sha256, f"{TABLE}: weights"))
+            self.network.load(read_state(options.weights, options.sha256, f"{TABLE}: weights"))
         except DataError as error:
             if str(error).startswith(TABLE):
                 raise

@@ -25,7 +25,7 @@ from gen_core.trainable import GroupLoss, Step
 from gen_core.volume import VolumeSpec
 from gen_monai.codec_options import MaisiAutoencoder, MonaiAutoencoderKl, MonaiVqvae
 from gen_monai.networks import autoencoder_kl, maisi_autoencoder, modern_names, vqvae
-from gen_monai.weights import fill, read_state
+from gen_core.foreign_weights import fill, read_state
 
 
 class MonaiCodec(Codec):

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from gen_core.errors import DataError, MissingError
-from gen_monai.weights import fill, read_state
+from gen_core.foreign_weights import fill, read_state
 
 
 @pytest.fixture
@@ -46,17 +46,26 @@ def repacked(path, change):
                 archive.writestr(name, new)
 
 
-def test_what_torch_saved_is_read_back_and_owns_its_memory(state, tmp_path):
-    torch.save(state, tmp_path / "w.pt")
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_torch_saved_is_read_back_and_owns_its_memory(state, tmp_path, zipped):
+    torch.save(state, tmp_path / "w.pt", _use_new_zipfile_serialization=zipped)
     found = read_state(tmp_path / "w.pt", "", "weights")
     same(found, state)
     assert found["b.view"].untyped_storage().nbytes() == 6 * 4
 
 
-def test_a_module_s_state_dict_is_read_back(tmp_path):
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_module_s_state_dict_is_read_back(tmp_path, zipped):
     module = nn.Sequential(nn.Conv3d(2, 3, 3), nn.BatchNorm3d(3))
-    torch.save(module.state_dict(), tmp_path / "w.pth")
+    torch.save(module.state_dict(), tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
     same(read_state(tmp_path / "w.pth", "", "weights"), module.state_dict())
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_parameters_are_read_back_as_tensors(tmp_path, zipped):
+    state = {"w": nn.Parameter(torch.randn(3, 2)), "v": torch.randn(300, 5)}
+    torch.save(state, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    same(read_state(tmp_path / "w.pth", "", "weights"), state)
 
 
 def test_safetensors_are_read_back(state, tmp_path):
@@ -66,15 +75,17 @@ def test_safetensors_are_read_back(state, tmp_path):
     same({k: found[k] for k in state}, state)
 
 
-def test_the_state_dict_of_a_training_checkpoint_is_found(state, tmp_path):
+@pytest.mark.parametrize("zipped", [True, False])
+def test_the_state_dict_of_a_training_checkpoint_is_found(state, tmp_path, zipped):
+    layout = {"_use_new_zipfile_serialization": zipped}
     network = nn.Linear(2, 3)
     optimizer = torch.optim.Adam(network.parameters())
     network(torch.ones(1, 2)).sum().backward()
     optimizer.step()
     checkpoint = {"epoch": 7, "loss": 0.5, "unet_state_dict": state, "optimizer": optimizer.state_dict(), "on": True}
-    torch.save(checkpoint | {"scale_factor": torch.tensor(0.9)}, tmp_path / "w.pt")
+    torch.save(checkpoint | {"scale_factor": torch.tensor(0.9)}, tmp_path / "w.pt", **layout)
     same(read_state(tmp_path / "w.pt", "", "weights"), state)
-    torch.save(checkpoint | {"ema": {"a": torch.ones(2)}}, tmp_path / "w.pt")
+    torch.save(checkpoint | {"ema": {"a": torch.ones(2)}}, tmp_path / "w.pt", **layout)
     with pytest.raises(DataError, match=r"name one of its state dicts: \['ema', 'unet_state_dict'\]"):
         read_state(tmp_path / "w.pt", "", "weights")
     same(read_state(tmp_path / "w.pt", "", "weights", entry="ema"), {"a": torch.ones(2)})
@@ -97,10 +108,12 @@ class Bomb:
         return os.mkdir, (self.path,)
 
 
-def test_nothing_in_a_file_runs(tmp_path):
-    torch.save({"state": {"a": torch.ones(2)}, "args": Bomb(tmp_path / "made")}, tmp_path / "w.pt")
+@pytest.mark.parametrize("zipped", [True, False])
+def test_nothing_in_a_file_runs(tmp_path, zipped):
+    layout = {"_use_new_zipfile_serialization": zipped}
+    torch.save({"state": {"a": torch.ones(2)}, "args": Bomb(tmp_path / "made")}, tmp_path / "w.pt", **layout)
     assert torch.equal(read_state(tmp_path / "w.pt", "", "weights")["a"], torch.ones(2))
-    torch.save({"a": torch.ones(2), "b": Bomb(tmp_path / "made")}, tmp_path / "w.pt")
+    torch.save({"a": torch.ones(2), "b": Bomb(tmp_path / "made")}, tmp_path / "w.pt", **layout)
     with pytest.raises(DataError, match="holds something else"):
         read_state(tmp_path / "w.pt", "", "weights")
     assert not (tmp_path / "made").exists()
@@ -156,12 +169,14 @@ def _script(path):
         (_cut_numbers, "cut off or packed"),
         (_packed, "cut off or packed"),
         (_cut_index, "no state dict of tensors"),
-        (_halved, "no zip archive"),
+        (_halved, "no state dict of tensors"),
         (_script, "TorchScript program"),
-        (lambda path: path.write_bytes(b""), "no zip archive"),
+        (lambda path: path.write_bytes(b""), "no state dict of tensors"),
         (lambda path: torch.save(torch.ones(3), path), "holds no dictionary"),
         (lambda path: torch.save({}, path), "holds something else"),
-        (lambda path: torch.save({"a": torch.ones(3)}, path, _use_new_zipfile_serialization=False), "torch >= 1.6"),
+        (lambda path: path.write_bytes(b"no weights at all"), "no state dict of tensors"),
+        (lambda path: path.write_bytes(b"\x80\x02]q\x00.\x80\x02]q\x00."), "not written by torch.save"),
+        (lambda path: path.write_bytes(b"\x80\x02K\x01"), "no state dict of tensors"),
     ],
 )
 def test_damaged_and_foreign_files_are_refused_in_one_line(state, tmp_path, damage, said):
@@ -171,6 +186,17 @@ def test_damaged_and_foreign_files_are_refused_in_one_line(state, tmp_path, dama
     with pytest.raises(DataError, match=said) as error:
         read_state(path, "", "weights")
     assert "w.pt" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_cut_off_anywhere_is_one_line(state, tmp_path, zipped):
+    whole, path = tmp_path / "whole.pth", tmp_path / "cut.pth"
+    torch.save(state, whole, _use_new_zipfile_serialization=zipped)
+    content = whole.read_bytes()
+    for share in (0.05, 0.3, 0.6, 0.97):
+        path.write_bytes(content[: int(share * len(content))])
+        with pytest.raises(DataError, match="no state dict of tensors"):
+            read_state(path, "", "weights")
 
 
 def test_a_view_larger_than_its_numbers_allocates_nothing(tmp_path):
