@@ -2,7 +2,7 @@
 
 prepare -> fit.codec -> encode -> fit.prior -> sample;  prepare -> fit.features*, fit.segmenter*;
 sample -> reject (where [evaluate.reject] names judges) -> feature networks fitted on samples;
-all -> evaluate -> report. A trainable table is one whose options carry `fit`.
+all -> evaluate -> report. A trainable table is one whose options hold a `fit` of FitOptions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import attrs
 from attrs import frozen
 
 from gen_core.errors import RecipeError, UsageError
-from gen_core.options import METRICS
+from gen_core.options import METRICS, FitOptions
 from gen_core.recipe.structure import table_references
 from gen_core.run.fingerprint import depends, fingerprint
 from gen_core.run.sample_sources import source_facts
@@ -41,7 +41,7 @@ class StepSpec:
 
 def is_trainable(table: Any) -> bool:
     """Whether a table of the recipe is something the engine fits."""
-    return hasattr(table.options, "fit")
+    return isinstance(getattr(table.options, "fit", None), FitOptions)
 
 
 def table_settings(table: Any) -> dict[str, Any]:
