@@ -93,6 +93,25 @@ def collate(samples: Sequence[Sample]) -> Batch:
     )
 
 
+def samples_of(batch: Batch) -> list[Sample]:
+    """The volumes of a batch one by one, with their masks and what is known of their conditions."""
+    values = {k: v.cpu() for k, v in batch.condition.items()}
+    present = {k: v.tolist() for k, v in batch.present.items()}
+    masks = {k: v[:, 0].cpu().numpy() for k, v in batch.masks.items()}
+    x, names = batch.x.cpu().numpy(), batch.ids or [""] * len(batch)
+    return [
+        Sample(
+            x[i],
+            id=names[i],
+            subject=batch.subjects[i] if batch.subjects else names[i],
+            hash=batch.hashes[i] if batch.hashes else "",
+            masks={k: v[i] for k, v in masks.items()},
+            condition={k: v[i].item() for k, v in values.items() if k not in present or present[k][i]},
+        )
+        for i in range(len(batch))
+    ]
+
+
 def known(value: Any) -> bool:
     """Whether a condition value of a sample says something: a class other than -1, a number other than NaN."""
     return value >= 0 if isinstance(value, int | np.integer) else bool(np.isfinite(value).all())

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from attrs import Factory, asdict, define
 
 from gen_core.batch import Batch
+from gen_core.condition import Conditions
 from gen_core.errors import UsageError
 from gen_core.volume import VolumeSpec
 
@@ -32,6 +33,10 @@ class MetricContext(Protocol):
     def prior(self) -> Any: ...
     def features(self, table: str) -> Any: ...
     def segmenter(self, table: str) -> Any: ...
+
+    def conditions(self, batch: Batch) -> Conditions:
+        """What the prior is told of the volumes of a batch; empty where the recipe declares no condition."""
+        ...
 
 
 @define

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gen_core.batch import Batch
+from gen_core.denoising import guided
 from gen_core.errors import RecipeError
 from gen_core.flow.likelihood import bits_per_dim, log_likelihood
 from gen_core.metric import Metric, MetricContext, Result
@@ -21,9 +22,10 @@ from gen_metrics.streams import Names, draw_key
 class BitsPerDim(Metric):
     """-log2 p(z) over the values of z, a volume at a time; train less val is what was learned by heart.
 
-    The density of latents z = encode(x), told no conditions. With `levels` (latents that are the volume itself) the
-    bits of the volume in so many grey levels: x is spread evenly over its level, and log2 of levels over the range
-    is added. Source: Song et al. 2021 (score SDE), eq. 39; the spread: Theis et al. 2016, section 3.1.
+    The density of latents z = encode(x) given the volume's own conditions (`told = false`: given none). With `levels`
+    (latents that are the volume itself) the bits of the volume in so many grey levels: x is spread evenly over its
+    level, and log2 of levels over the range is added. Source: Song et al. 2021 (score SDE), eq. 39; the spread: Theis
+    et al. 2016, section 3.1.
     """
 
     sources = ("train", "val")
@@ -66,8 +68,9 @@ class BitsPerDim(Metric):
         names = [names[i] for i in rows]
         prior.eval()
         z = self.latents(batch.x[rows], names)
+        cond = self.context.conditions(batch.take(rows)) if o.told else None
         log_p = log_likelihood(
-            prior.denoise,
+            guided(prior.denoise, cond, 1.0) if cond else prior.denoise,
             prior.path,
             z,
             lambda k: self.draws(names, z.shape[1:], k).to(z),
@@ -95,7 +98,7 @@ class BitsPerDim(Metric):
         protocol: dict[str, Any] = {
             "definition": "mean over volumes of -log2 p a value, by the probability flow and Hutchinson's trace",
             "of": f"volumes in {o.levels} grey levels" if o.levels else "the density of latents, which may exceed 1",
-            "conditions": "none told",
+            "conditions": "the volume's own, where the recipe declares any" if o.told else "none told",
             "probes": o.probes,
             "tolerance": [o.rtol, o.atol],
             "end": o.end,

@@ -263,6 +263,7 @@ class BitsPerDim:
     """[metrics] bits-per-dim: the likelihood of real volumes under a diffusion prior; dear."""
 
     volumes: int = _positive(32)  # of each source about this many, drawn by their ids
+    told: bool = True  # given each volume's own conditions; false: given none
     probes: int = _positive(1)  # of the trace; more are less noisy, each costs a backward pass
     levels: int = _not_negative(0)  # grey levels of the volumes, where latents are the volumes; 0 = density of latents
     end: float = _share(1e-5)  # the time at which data is taken to lie

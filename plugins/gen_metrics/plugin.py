@@ -46,7 +46,7 @@ METRICS = {
 }
 
 # raised when figures come out differently; else 1
-VERSIONS = {"fid": 2, "hyperspectral-fid": 2, "spectral-kl": 2, "memorization": 2}
+VERSIONS = {"bits-per-dim": 2, "fid": 2, "hyperspectral-fid": 2, "spectral-kl": 2, "memorization": 2}
 
 
 @hookimpl

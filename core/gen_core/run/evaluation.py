@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from gen_core.batch import Batch
+from gen_core.batch import Batch, samples_of
+from gen_core.condition import Conditions
 from gen_core.errors import RecipeError
 from gen_core.metric import SOURCES, Metric
 from gen_core.run.context import RunContext
@@ -39,6 +40,11 @@ class EvaluationContext:
 
     def segmenter(self, table: str) -> Any:
         return self._ctx.segmenter(table)
+
+    def conditions(self, batch: Batch) -> Conditions:
+        if not self._ctx.recipe.conditions:
+            return Conditions()
+        return self._ctx.conditioner().of(samples_of(batch)).to(batch.x.device)
 
 
 @torch.no_grad()

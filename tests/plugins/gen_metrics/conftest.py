@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from gen_core.batch import Batch
+from gen_core.condition import Conditions
 from gen_core.paths.vp_path import VpPath
 from gen_core.prior import DiffusionPrior
 from gen_core.testing import gaussian_denoise
@@ -182,6 +183,7 @@ def context(world):
         segmenter=lambda table: Threshold(),
         codec=Mirror,
         prior=Bell,
+        conditions=lambda batch: Conditions(),
     )
 
 

@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from gen_core.batch import Batch
+from gen_core.condition import Conditions
 from gen_core.errors import RecipeError
-from gen_core.prior import DirectPrior
+from gen_core.paths.vp_path import VpPath
+from gen_core.prior import DiffusionPrior, DirectPrior
+from gen_core.testing import gaussian_denoise
 from gen_metrics.bits_per_dim import BitsPerDim
 from gen_metrics.metric_options import BitsPerDim as Options
 
@@ -32,6 +35,38 @@ def value(metric, x, source="val"):
 def test_the_density_of_a_normal_prior_is_found(context):
     x = volumes()
     assert value(BitsPerDim(Options(), context), x) == pytest.approx(bits(x), rel=5e-3)
+
+
+class Two(DiffusionPrior):
+    """The exact prior of two classes: values of class k are N(0.1 + k, 0.3^2), of no known class those of 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.shape, self.path = (1, 5, 6, 4), VpPath()
+
+    def denoise(self, z_t, t, cond=None):
+        mean = 0.1 + (cond.values["kind"] * cond.present["kind"] if cond else torch.zeros(len(z_t)))
+        mean = mean.to(z_t).reshape(-1, 1, 1, 1, 1)
+        shift = self.path.alpha(t.double()).to(z_t).reshape(-1, 1, 1, 1, 1) * mean
+        z_0, eps = gaussian_denoise(self.path, 0.0, 0.3)(z_t - shift, t)
+        return z_0 + mean, eps
+
+
+def test_a_prior_is_told_the_conditions_of_each_volume(context):
+    x, kind = volumes(), torch.tensor([0, 1, 1])
+    x = x + kind.reshape(-1, 1, 1, 1, 1)
+    asked = SimpleNamespace(
+        **vars(context)
+        | {
+            "prior": Two,
+            "conditions": lambda batch: Conditions({"kind": kind[[int(i[1]) for i in batch.ids]]}, {"kind": kind >= 0}),
+        }
+    )
+    told = value(BitsPerDim(Options(), asked), x)
+    assert told == pytest.approx(bits(x - kind.reshape(-1, 1, 1, 1, 1)), rel=5e-3)
+    # untold, volumes of class 1 lie 1 / 0.3 standard deviations off
+    assert value(BitsPerDim(Options(told=False), asked), x) == pytest.approx(bits(x), rel=5e-3)
+    assert "none told" in str(BitsPerDim(Options(told=False), asked).compute().protocol)
 
 
 def test_grey_levels_add_their_number_of_bits(context):
