@@ -10,6 +10,8 @@ from attrs import frozen
 from torch import Tensor
 
 from gen_core.batch import Batch
+from gen_core.tiling.graph import Graph
+from gen_core.tiling.tiles import Tiles
 from gen_core.trainable import Trainable
 from gen_core.volume import VolumeSpec
 
@@ -41,6 +43,7 @@ class Codec(Trainable):
     latent: LatentSpec
     fitted: bool = True  # False for codecs without weights (identity): their fit step is skipped
     spec: VolumeSpec
+    tiles: Tiles | None = None  # how fitted networks take volumes larger than memory; set by the run
 
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
@@ -55,6 +58,13 @@ class Codec(Trainable):
         """Set the scaling between encoder output and prior space after fitting (in buffers); returns it for the log.
 
         Prior space is centred and of about unit scale (or within `latent.bounds`).
+        """
+        return {}
+
+    def graphs(self) -> dict[str, Graph]:
+        """The networks of "encode" and "decode" on a volume of `spec`, as graphs; empty where they cannot be tiled.
+
+        A codec that has them sends its networks through `tiles.run` when `tiles` is set.
         """
         return {}
 

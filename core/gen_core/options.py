@@ -60,6 +60,8 @@ class FitOptions:
 
     steps: int = positive(1000)  # optimizer steps (of the first group)
     batch: int = positive(4)  # samples a step, over all micro-batches
+    # (D, H, W) cut from each volume, 0 = the whole axis; where, is a function of (seed, epoch, index); none = all of it
+    crop: tuple[int, int, int] | None = None
     accumulate: int = positive(1)  # micro-batches a step; batch must be divisible by it
     optimizer: Literal["adam", "adamw"] = "adamw"
     lr: float = positive(3e-4)
@@ -94,6 +96,25 @@ class EncodeOptions:
     views: int = positive(1)
     batch: int = positive(8)
     precision: Literal["float32", "bf16"] = "float32"
+
+
+@frozen
+class TilingOptions:
+    """[tiling]: how volumes go through the codec once it is fitted. Only "fast" changes what comes out.
+
+    mode: "auto" tiles exactly what would not fit into memory as a whole; "exact" always; "fast" blends overlapping
+    tiles (approximate: each is normalized by itself); "off" never tiles.
+    """
+
+    mode: Literal["auto", "exact", "fast", "off"] = "auto"
+    tile: tuple[int, int, int] | None = None  # voxels (D, H, W) at once, 0 = the whole axis; none = chosen by memory
+    memory_gib: float = field(default=0.0, validator=validators.ge(0.0))  # to work in; 0 = half of what there is
+    scratch: str = ""  # folder for activations that memory does not hold; "" = the run's folder
+    overlap: int = field(default=32, validator=validators.ge(0))  # voxels that tiles of "fast" have in common
+
+    def __attrs_post_init__(self) -> None:
+        if self.tile and (min(self.tile) < 0 or not any(self.tile)):
+            raise ValueError(f"tile: {list(self.tile)} must be sizes in voxels, 0 for a whole axis, not all of them 0")
 
 
 @frozen

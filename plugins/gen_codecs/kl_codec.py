@@ -14,21 +14,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gen_codecs.blocks import pad_up
 from gen_codecs.critics import Critics
 from gen_codecs.discriminators import random_slices
 from gen_codecs.kl_network import KlDecoder, KlEncoder, kl_to_standard_normal, reparametrized
 from gen_codecs.kl_options import AutoencoderKl
 from gen_codecs.latent_scaling import ChannelMoments
 from gen_codecs.perceptual import Lpips, load_lpips, notes_on_lpips, three_axis_distance
+from gen_codecs.tiled_codec import TiledCodec
 from gen_core.batch import Batch
-from gen_core.codec import Codec, CodecContext, LatentSpec
+from gen_core.codec import CodecContext, LatentSpec
 from gen_core.engine.precision import float32_island
 from gen_core.trainable import GroupLoss, Step
 from gen_core.volume import VolumeSpec
 
 
-class KlCodec(Codec):
+class KlCodec(TiledCodec):
     """Encoder to mean and log-variance, decoder, and discriminators where their weights are not 0."""
 
     def __init__(self, options: AutoencoderKl, spec: VolumeSpec):
@@ -37,6 +37,7 @@ class KlCodec(Codec):
         channels = len(spec.channels)
         self.encoder, self.decoder = KlEncoder(channels, options), KlDecoder(channels, options)
         self.latent = LatentSpec(options.latent_channels, options.stride)
+        self.grid_stride = self.latent.stride
         self.register_buffer("shift", torch.zeros(1, options.latent_channels, 1, 1, 1))
         self.register_buffer("scale", torch.ones(1, options.latent_channels, 1, 1, 1))
         self.critics = Critics(channels, options.losses, options.discriminator, options.losses.gan)
@@ -47,21 +48,17 @@ class KlCodec(Codec):
 
     def encoder_maps(self, x: Tensor) -> Tensor:
         """The encoder's last maps (B, C', d, h, w) float32, before the projection to latents."""
-        return self.encoder.maps(pad_up(x, self.latent.stride)).float()
+        return self._maps(x).float()
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance before scaling, float32."""
-        return self.encoder(pad_up(x, self.latent.stride))
-
-    def _reconstructed(self, z: Tensor) -> Tensor:
-        d, h, w = self.spec.size
-        return self.decoder(z)[:, :, :d, :h, :w].float()
+        return self.encoder.moments(self._maps(x))
 
     def encode(self, x: Tensor) -> Tensor:
         return (self.posterior(x)[0] - self.shift) / self.scale
 
     def decode(self, z: Tensor) -> Tensor:
-        return self._reconstructed(z.float() * self.scale + self.shift).clamp(-1, 1)
+        return self._decoded(z.float() * self.scale + self.shift).clamp(-1, 1)
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> dict[str, float]:
@@ -99,7 +96,7 @@ class KlCodec(Codec):
         with float32_island(x.device):
             nats = kl_to_standard_normal(mean, log_variance).mean()
             z = reparametrized(mean, log_variance, step.generator)
-        x_hat = self._reconstructed(z)
+        x_hat = self._decoded(z)
         losses = {"l1": o.losses.l1 * F.l1_loss(x_hat, x)}
         if o.losses.lpips and o.losses.lpips_weights:
             losses["lpips"] = o.losses.lpips * self._perceptual(x, x_hat, step.generator)
@@ -119,7 +116,7 @@ class KlCodec(Codec):
     @torch.no_grad()
     def validation_step(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         mean, log_variance = self.posterior(batch.x)
-        x_hat = self._reconstructed(mean).clamp(-1, 1)
+        x_hat = self._decoded(mean).clamp(-1, 1)
         mse = (x_hat - batch.x).square().mean((1, 2, 3, 4))
         return {
             "l1": (x_hat - batch.x).abs().mean(),

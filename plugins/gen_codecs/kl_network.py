@@ -72,7 +72,11 @@ class KlEncoder(Levels):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance, each (B, latent_channels, d, h, w) float32."""
-        h = self.head(self.maps(x))
+        return self.moments(self.maps(x))
+
+    def moments(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """The same from the maps."""
+        h = self.head(maps)
         return self.to_mean(h).float(), self.to_log_variance(h).float().clamp(*LOG_VARIANCE)
 
 

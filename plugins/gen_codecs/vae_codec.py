@@ -14,13 +14,14 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from gen_codecs.blocks import Conv3d, pad_up
+from gen_codecs.blocks import Conv3d
 from gen_codecs.encoder_decoder import Decoder, Encoder
 from gen_codecs.kl_network import LOG_VARIANCE, kl_to_standard_normal, reparametrized
 from gen_codecs.latent_scaling import ChannelMoments
+from gen_codecs.tiled_codec import TiledCodec
 from gen_codecs.vae_options import Vae
 from gen_core.batch import Batch
-from gen_core.codec import Codec, CodecContext, LatentSpec
+from gen_core.codec import CodecContext, LatentSpec
 from gen_core.engine.precision import float32_island
 from gen_core.trainable import GroupLoss, Step
 from gen_core.volume import VolumeSpec
@@ -28,7 +29,7 @@ from gen_core.volume import VolumeSpec
 ACTIVE = 0.01  # variance of a channel's means above which it says something (Burda et al. 2016, section 5.2)
 
 
-class VaeCodec(Codec):
+class VaeCodec(TiledCodec):
     """Encoder to mean and log-variance, decoder of a draw."""
 
     def __init__(self, options: Vae, spec: VolumeSpec):
@@ -48,6 +49,7 @@ class VaeCodec(Codec):
             self.moments = Conv3d(maps, 2 * o.latent_channels, (1, 1, 1))
             self.unfold = Conv3d(o.latent_channels, maps, (1, 1, 1))
         self.decoder = Decoder(channels, attrs.evolve(o, latent_channels=maps))  # type: ignore[arg-type]
+        self.grid_stride = o.stride
         self.register_buffer("shift", torch.zeros(1, o.latent_channels, 1, 1, 1))
         self.register_buffer("scale", torch.ones(1, o.latent_channels, 1, 1, 1))
 
@@ -55,11 +57,11 @@ class VaeCodec(Codec):
 
     def encoder_maps(self, x: Tensor) -> Tensor:
         """The encoder's last maps (B, C', d, h, w) float32, before the projection to latents."""
-        return self.encoder(pad_up(x, self.options.stride)).float()
+        return self._maps(x).float()
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance before scaling, (B, c, d, h, w) float32."""
-        h = self.encoder(pad_up(x, self.options.stride))
+        h = self._maps(x)
         if self.options.latent == "flat":
             both = self.moments(h.flatten(1))[..., None, None, None]
         else:
@@ -68,10 +70,9 @@ class VaeCodec(Codec):
         return mean, log_variance.clamp(*LOG_VARIANCE)
 
     def _reconstructed(self, z: Tensor) -> Tensor:
-        d, h, w = self.spec.size
         flat = self.options.latent == "flat"
         maps = self.unfold(z.flatten(1)).unflatten(1, (-1, *self.grid)) if flat else self.unfold(z)
-        return self.decoder(maps)[:, :, :d, :h, :w].float()
+        return self._decoded(maps)
 
     def encode(self, x: Tensor) -> Tensor:
         return (self.posterior(x)[0] - self.shift) / self.scale

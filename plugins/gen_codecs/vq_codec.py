@@ -13,16 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gen_codecs.blocks import Conv3d, pad_up
+from gen_codecs.blocks import Conv3d
 from gen_codecs.codebook import Codebook, perplexity
 from gen_codecs.critics import Critics
 from gen_codecs.discriminators import as_image, random_slices
 from gen_codecs.encoder_decoder import Decoder, Encoder
 from gen_codecs.latent_scaling import ChannelMoments
 from gen_codecs.perceptual import Lpips, load_lpips, notes_on_lpips
+from gen_codecs.tiled_codec import TiledCodec
 from gen_codecs.vq_options import Vqgan, VqNetwork, Vqvae
 from gen_core.batch import Batch
-from gen_core.codec import Codec, CodecContext, LatentSpec
+from gen_core.codec import CodecContext, LatentSpec
 from gen_core.engine.precision import float32_island
 from gen_core.errors import RecipeError
 from gen_core.trainable import GroupLoss, Step
@@ -33,7 +34,7 @@ def _vectors(e: Tensor) -> Tensor:
     return e.movedim(1, -1).reshape(-1, e.shape[1]).float()
 
 
-class VqCodec(Codec):
+class VqCodec(TiledCodec):
     """Encoder, codebook, decoder; `vqgan` adds discriminators."""
 
     def __init__(self, options: VqNetwork, spec: Any):
@@ -42,6 +43,8 @@ class VqCodec(Codec):
             raise RecipeError(
                 f"[codec] losses.bands has {len(options.losses.bands)} weights, volumes have {spec.size[0]} slices"
             )
+        if options.losses.bands and options.fit.crop and options.fit.crop[0]:
+            raise RecipeError("[codec.fit] crop: losses.bands goes by slice, so the depth must stay whole (0)")
         self.options, self.spec = options, spec
         channels = len(spec.channels)
         self.encoder = Encoder(channels, options)
@@ -50,6 +53,7 @@ class VqCodec(Codec):
         self.codebook = Codebook(options.codes, options.latent_channels, options.codebook)
         bounds = (-1.0, 1.0) if options.latent_scaling == "codebook-minmax" else None
         self.latent = LatentSpec(options.latent_channels, tuple(options.stride), bounds, options.codes)
+        self.grid_stride = self.latent.stride
         self.register_buffer("shift", torch.zeros(1, options.latent_channels, 1, 1, 1))
         self.register_buffer("scale", torch.ones(1, options.latent_channels, 1, 1, 1))
         critic = options.discriminator if isinstance(options, Vqgan) else None
@@ -61,10 +65,10 @@ class VqCodec(Codec):
 
     def encoder_maps(self, x: Tensor) -> Tensor:
         """The encoder's last maps (B, C', d, h, w) float32, before the projection to latents."""
-        return self.encoder(pad_up(x, self.latent.stride)).float()
+        return self._maps(x).float()
 
     def _e(self, x: Tensor) -> Tensor:
-        return self.to_latent(self.encoder(pad_up(x, self.latent.stride))).float()
+        return self.to_latent(self._maps(x)).float()
 
     def encode(self, x: Tensor) -> Tensor:
         return (self._e(x) - self.shift) / self.scale
@@ -77,21 +81,17 @@ class VqCodec(Codec):
     def _codes(self, idx: Tensor) -> Tensor:
         return F.embedding(idx, self.codebook.codebook).permute(0, 4, 1, 2, 3).contiguous()
 
-    def _crop(self, x: Tensor) -> Tensor:
-        d, h, w = self.spec.size
-        return x[:, :, :d, :h, :w]
-
     def decode(self, z: Tensor) -> Tensor:
         e = z.float() * self.scale + self.shift
         if self.options.requantize:
             e = self._quantize(e)[0]
-        return self._crop(self.decoder(e)).float().clamp(-1, 1)
+        return self._decoded(e).clamp(-1, 1)
 
     def encode_tokens(self, x: Tensor) -> Tensor:
         return self._quantize(self._e(x))[1]
 
     def decode_tokens(self, idx: Tensor) -> Tensor:
-        return self._crop(self.decoder(self._codes(idx))).float().clamp(-1, 1)
+        return self._decoded(self._codes(idx)).clamp(-1, 1)
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> dict[str, float]:
@@ -156,7 +156,7 @@ class VqCodec(Codec):
             z_q, idx = self._quantize(e)
             commitment = F.mse_loss(e, z_q)
             self.codebook.observe(v, idx.reshape(-1), step.micro == 0, step.index)
-        x_hat = self._crop(self.decoder(e + (z_q - e).detach())).float()  # straight through
+        x_hat = self._decoded(e + (z_q - e).detach())  # straight through
         losses = self._reconstruction(x, x_hat)
         at = random_slices(x, 3, step.generator)
         if o.losses.lpips and o.losses.lpips_weights:
@@ -193,7 +193,7 @@ class VqCodec(Codec):
     def validation_step(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         e = self._e(batch.x)
         z_q, idx = self._quantize(e)
-        x_hat = self._crop(self.decoder(z_q)).float().clamp(-1, 1)
+        x_hat = self._decoded(z_q).clamp(-1, 1)
         mse = (x_hat - batch.x).square().mean((1, 2, 3, 4))
         return {
             "l1": (x_hat - batch.x).abs().mean(),

@@ -20,6 +20,7 @@ from gen_core.options import (
     SampleOptions,
     SplitOptions,
     SweepOptions,
+    TilingOptions,
     VolumeOptions,
 )
 from gen_core.recipe.layers import DEFAULT_USE, GEN, NAMED, Merged, read_layers
@@ -34,6 +35,7 @@ CORE = {
     "sample": SampleOptions,
     "evaluate": EvaluateOptions,
     "sweep": SweepOptions,
+    "tiling": TilingOptions,
 }
 """Tables that core itself reads."""
 
@@ -85,6 +87,7 @@ class Recipe:
     evaluate: EvaluateOptions
     sweep: SweepOptions
     tables: dict[str, Table]
+    tiling: TilingOptions = TilingOptions()
     conditions: dict[str, ConditionOptions] = Factory(dict)
     doc: str = ""
 

@@ -33,7 +33,7 @@ def depends(options: dict[str, Any]) -> dict[str, Any]:
     options = dict(options)
     fit = options.get("fit")
     if isinstance(fit, dict):
-        drop = set(HARMLESS_FIT)
+        drop = set(HARMLESS_FIT) | ({"crop"} if not fit.get("crop") else set())
         if not fit.get("select"):
             drop |= {"validate_every", "validate_volumes"}  # validation only looks, unless it selects
         if not fit.get("select", "").startswith(METRICS):

@@ -104,6 +104,7 @@ def build_graph(recipe: Any, source: dict[str, Any], smoke: bool = False) -> lis
                 "codec": table_settings(table),
                 "seed": seed,
                 **({"condition": _plain(recipe.conditions)} if recipe.conditions else {}),
+                **approximations(recipe),
             },
         )
     if "prior" in has:
@@ -129,6 +130,7 @@ def build_graph(recipe: Any, source: dict[str, Any], smoke: bool = False) -> lis
                     "sample": _sample_settings(recipe),
                     "prior": table_settings(table),
                     "seed": seed,
+                    **approximations(recipe),
                 },
             )
     for table in early:
@@ -177,6 +179,12 @@ def build_graph(recipe: Any, source: dict[str, Any], smoke: bool = False) -> lis
             {"report": table_settings(table), "demonstration": recipe.run.demonstration},
         )
     return steps
+
+
+def approximations(recipe: Any) -> dict[str, Any]:
+    """What [tiling] changes in latents and samples: nothing, unless it is "fast"."""
+    o = recipe.tiling
+    return {"tiling": {"mode": "fast", "tile": o.tile, "overlap": o.overlap}} if o.mode == "fast" else {}
 
 
 def _plain(tables: dict[str, Any]) -> dict[str, Any]:

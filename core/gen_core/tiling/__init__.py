@@ -1,0 +1,1 @@
+"""Volumes larger than memory: networks worked through tile by tile."""
