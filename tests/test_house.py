@@ -23,13 +23,18 @@ ORDER = (
     "errors", "atomic", "mapped", "volume", "options", "splits", "volume_cache", "rendered_cache",
     "condition", "batch", "trainable", "dataset", "codec", "prior", "conditional_prior", "denoising", "paths", "ddpm",
     "sampler", "flow", "metric", "features", "segmenter", "writer", "report",
-    "hooks", "registry", "inspect", "recipe", "engine", "run", "testing",
+    "hooks", "component", "offers", "installed", "plugin_probe", "registry", "inspect", "recipe", "engine",
+    "run", "testing",
 )  # fmt: skip
 LIGHT = (
     "errors",
     "atomic",
     "options",
     "hooks",
+    "component",
+    "offers",
+    "installed",
+    "plugin_probe",
     "registry",
     "recipe",
 )  # of core: no torch, so that listings are quick

@@ -24,7 +24,7 @@ def codecs(*names: str, **wrong):
     def register_codecs(register):
         for name in names:
             strings = {
-                "options": "attrs:Attribute",
+                "options": "gen_core.options:SplitOptions",
                 "build": "types:SimpleNamespace",
                 "version": 3,
                 "summary": "S.",
@@ -63,9 +63,9 @@ def test_every_kind_has_a_hook():
 
 def test_options_and_builder_are_imported_on_use():
     component = load(plugin(register_codecs=codecs("mine"))).get("codec", "mine")
-    import attrs
+    from gen_core.options import SplitOptions
 
-    assert component.options_class() is attrs.Attribute
+    assert component.options_class() is SplitOptions
     strings = {"build": "test_registry_absent:build"}
     component = load(plugin(register_codecs=codecs("mine", **strings))).get("codec", "mine")
     with pytest.raises(MissingError, match="test_registry_absent"):
@@ -187,7 +187,7 @@ def test_a_missing_package_names_the_extra_that_installs_it(monkeypatch):
         "h5py>=3.11 ; extra == 'test'",
         "faiss-cpu; extra == 'fast'",
     ]
-    monkeypatch.setattr("gen_core.registry.metadata.requires", lambda name: lines)
+    monkeypatch.setattr("gen_core.component.metadata.requires", lambda name: lines)
     component = load(plugin(register_codecs=codecs("x"))).get("codec", "x")
     missing = lambda name: str(component._missing(ModuleNotFoundError("gone", name=name)))
     assert 'pip install "dist-0[hyper]"' in missing("h5py.h5f")
@@ -222,8 +222,9 @@ def installed(tmp_path, monkeypatch):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: gen-stranger\nVersion: 1.5\n")
     (info / "entry_points.txt").write_text("[gen.plugins]\nstranger = gen_stranger\n")
     (tmp_path / "gen_stranger.py").write_text(
-        "from gen_core.hooks import hookimpl\n\n\n@hookimpl\ndef register_codecs(register):\n"
-        "    register('stranger', options='a:B', build='a:b', version=1, summary='')\n"
+        "import attrs\nfrom gen_core.hooks import hookimpl\n\n\n@attrs.frozen\nclass Options: ...\n\n\n"
+        "@hookimpl\ndef register_codecs(register):\n"
+        "    register('stranger', options='gen_stranger:Options', build='gen_stranger:build', version=1, summary='')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delenv("GEN_PLUGINS", raising=False)
@@ -244,7 +245,17 @@ def test_an_installed_stranger_is_found(installed):
 
 @pytest.mark.parametrize(
     ("value", "found"),
-    [("off", False), ("other", False), ("other, Gen_Stranger", True), ("gen-stranger", True), ("", True)],
+    [
+        ("off", False),
+        ("other", False),
+        ("other, Gen_Stranger", True),
+        ("gen-stranger", True),
+        ("", False),
+        ("NONE", False),
+        ("gen-stranger:stranger", True),
+        ("gen-stranger:else", False),
+        ("stranger", False),
+    ],
 )
 def test_the_environment_says_whose_plugins_load_and_ours_always_do(installed, monkeypatch, value, found):
     monkeypatch.setenv("GEN_PLUGINS", value)
