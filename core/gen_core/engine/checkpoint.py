@@ -31,6 +31,8 @@ WEIGHTS = "weights.safetensors"
 WEIGHTS_JSON = "weights.json"
 STATE_JSON = "state.json"
 KEPT = 2  # newest checkpoints that stay
+JSON_BYTES = 64 << 20  # more than any state; keeps a wrong file from being read whole
+UNREADABLE = (SafetensorError, ValueError, RecursionError, MemoryError)  # what damaged content can end in
 
 
 class DamagedCheckpoint(RunError):
@@ -45,9 +47,12 @@ class Checkpoint:
     state: dict[str, Any]
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        """The content of `name`.safetensors, on the CPU; empty if the checkpoint has none."""
-        file = f"{name}.safetensors"
-        return load_file(self.folder / file) if file in self.state["files"] else {}
+        """The content of `name`.safetensors, on the CPU; empty if there is none. Raises: DamagedCheckpoint."""
+        path = self.folder / f"{name}.safetensors"
+        try:
+            return load_file(path) if path.name in self.state["files"] else {}
+        except (OSError, *UNREADABLE) as error:
+            raise DamagedCheckpoint(f"{path}: unreadable: {_reason(error)}") from None
 
 
 def checkpoint_name(step: int) -> str:
@@ -61,14 +66,14 @@ def save_checkpoint(folder: Path, tensors: dict[str, dict[str, Tensor]], state: 
     """
     beside = folder.with_name(f".{folder.name}{atomic.SUFFIX}{os.getpid()}")
     try:
-        beside.mkdir(parents=True)
+        atomic.make_folder(folder.parent)
+        beside.mkdir()
         for name, values in tensors.items():
             if values:
                 save_file(_storable(values), beside / f"{name}.safetensors")
         state = {**state, "format": FORMAT, "files": _digests(beside, beside.glob("*.safetensors"))}
         (beside / STATE_JSON).write_text(json.dumps({**state, "sha256": _state_digest(state)}, indent=1))
-        if folder.exists():
-            shutil.rmtree(folder)
+        atomic.remove_folder(folder)
         atomic.publish_folder(beside, folder)
     except (OSError, SafetensorError) as error:
         raise RunError(f"cannot write checkpoint {folder}: {_reason(error)}") from error
@@ -81,15 +86,21 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     """Verify a checkpoint. Raises: DamagedCheckpoint naming the file at fault."""
     path = folder / STATE_JSON
     try:
-        state = json.loads(path.read_text(encoding="utf-8"))
+        state = _json(path)
+        fits = isinstance(state, dict) and state.get("sha256") == _state_digest(state)
     except FileNotFoundError:
         raise DamagedCheckpoint(f"{path}: missing") from None
-    except (OSError, ValueError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise DamagedCheckpoint(f"{path}: unreadable: {_reason(error)}") from None
-    if not isinstance(state, dict) or state.get("sha256") != _state_digest(state):
+    if not fits:
         raise DamagedCheckpoint(f"{path}: its content does not match its SHA-256")
+    if not isinstance(state.get("format"), int):
+        raise DamagedCheckpoint(f"{path}: key 'format' is missing or no number")
     if state["format"] != FORMAT:
         raise RunError(f"{path}: checkpoint format {state['format']}, this version reads {FORMAT}")
+    names = state.get("files")
+    if not isinstance(names, dict) or not all(_is_plain(n) and isinstance(d, str) for n, d in names.items()):
+        raise DamagedCheckpoint(f"{path}: key 'files' is no table of file names of this folder and their SHA-256")
     missing = [name for name in state["files"] if not (folder / name).is_file()]
     if missing:
         raise DamagedCheckpoint(f"{folder / missing[0]}: missing")
@@ -166,13 +177,29 @@ def read_weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if not needed.is_file():
             raise MissingError(f"{needed}: no fitted weights here; was this step finished?")
     try:
-        record = json.loads(record_path.read_text(encoding="utf-8"))
-        expected = record["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        record = _json(record_path)
+    except (OSError, *UNREADABLE) as error:
         raise RunError(f"{record_path}: unreadable: {_reason(error)}") from None
-    if _sha256(path) != expected:
+    if not isinstance(record, dict) or not isinstance(record.get("sha256"), str):
+        raise RunError(f"{record_path}: key 'sha256' is missing: this is no record of weights")
+    if _sha256(path) != record["sha256"]:
         raise RunError(f"{path}: damaged: its content does not match the SHA-256 in {WEIGHTS_JSON}")
-    return load_file(path), record
+    try:
+        return load_file(path), record
+    except (OSError, *UNREADABLE) as error:
+        raise RunError(f"{path}: unreadable: {_reason(error)}") from None
+
+
+def _json(path: Path) -> Any:
+    """The content of a JSON file. Raises: OSError, ValueError, RecursionError."""
+    if path.stat().st_size > JSON_BYTES:
+        raise ValueError(f"{path.stat().st_size} bytes, expected at most {JSON_BYTES}")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name is that of a file of the folder itself."""
+    return bool(name) and name == os.path.basename(name) and name not in (".", "..") and name.isprintable()
 
 
 def load_weights(module: Trainable, folder: Path) -> dict[str, Any]:
@@ -247,4 +274,5 @@ def _some(names: list[str], n: int = 6) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(said.split())[:300]  # a damaged file may be quoted
