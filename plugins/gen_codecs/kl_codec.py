@@ -58,7 +58,7 @@ class KlCodec(TiledCodec):
         return (self.posterior(x)[0] - self.shift) / self.scale
 
     def decode(self, z: Tensor) -> Tensor:
-        return self._decoded(z.float() * self.scale + self.shift).clamp(-1, 1)
+        return self._volume(z.float() * self.scale + self.shift)
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> dict[str, float]:
@@ -116,7 +116,7 @@ class KlCodec(TiledCodec):
     @torch.no_grad()
     def validation_step(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         mean, log_variance = self.posterior(batch.x)
-        x_hat = self._decoded(mean).clamp(-1, 1)
+        x_hat = self._volume(mean)
         mse = (x_hat - batch.x).square().mean((1, 2, 3, 4))
         return {
             "l1": (x_hat - batch.x).abs().mean(),

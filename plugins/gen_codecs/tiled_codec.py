@@ -55,6 +55,12 @@ class TiledCodec(Codec):
         depth, height, width = self.spec.size
         return self.decoder(h)[:, :, :depth, :height, :width].float()
 
+    def _volume(self, h: Tensor) -> Tensor:
+        """The same in [-1, 1]."""
+        x = self._decoded(h)
+        own = self._tiling() and x.is_contiguous()  # no second copy of a large volume
+        return x.clamp_(-1, 1) if own else x.clamp(-1, 1)
+
     def _tiling(self) -> bool:
         """Training and gradients take the plain way: tiles are for coding with fitted weights."""
         return self.tiles is not None and not self.training and not torch.is_grad_enabled()

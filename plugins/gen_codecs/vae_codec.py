@@ -69,16 +69,16 @@ class VaeCodec(TiledCodec):
         mean, log_variance = both.float().chunk(2, dim=1)
         return mean, log_variance.clamp(*LOG_VARIANCE)
 
-    def _reconstructed(self, z: Tensor) -> Tensor:
+    def _unfolded(self, z: Tensor) -> Tensor:
+        """The maps that the decoder starts from."""
         flat = self.options.latent == "flat"
-        maps = self.unfold(z.flatten(1)).unflatten(1, (-1, *self.grid)) if flat else self.unfold(z)
-        return self._decoded(maps)
+        return self.unfold(z.flatten(1)).unflatten(1, (-1, *self.grid)) if flat else self.unfold(z)
 
     def encode(self, x: Tensor) -> Tensor:
         return (self.posterior(x)[0] - self.shift) / self.scale
 
     def decode(self, z: Tensor) -> Tensor:
-        return self._reconstructed(z.float() * self.scale + self.shift).clamp(-1, 1)
+        return self._volume(self._unfolded(z.float() * self.scale + self.shift))
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> dict[str, float]:
@@ -112,7 +112,7 @@ class VaeCodec(TiledCodec):
         with float32_island(x.device):
             z = reparametrized(mean, log_variance, step.generator)
             channels = kl_by_channel(mean, log_variance)
-        x_hat = self._reconstructed(z)
+        x_hat = self._decoded(self._unfolded(z))
         with float32_island(x.device):
             squares = (x_hat - x.float()).square().flatten(1).sum(1).mean()
             kl = channels.clamp_min(self.options.losses.free_bits).sum()
@@ -123,7 +123,7 @@ class VaeCodec(TiledCodec):
     @torch.no_grad()
     def validation_step(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         mean, log_variance = self.posterior(batch.x)
-        error = (self._reconstructed(mean).clamp(-1, 1) - batch.x).square()
+        error = (self._volume(self._unfolded(mean)) - batch.x).square()
         mse, kl = error.mean((1, 2, 3, 4)), kl_to_standard_normal(mean, log_variance)
         return {
             "loss": (error.flatten(1).sum(1) + self.options.losses.beta * kl).mean(),

@@ -85,13 +85,13 @@ class VqCodec(TiledCodec):
         e = z.float() * self.scale + self.shift
         if self.options.requantize:
             e = self._quantize(e)[0]
-        return self._decoded(e).clamp(-1, 1)
+        return self._volume(e)
 
     def encode_tokens(self, x: Tensor) -> Tensor:
         return self._quantize(self._e(x))[1]
 
     def decode_tokens(self, idx: Tensor) -> Tensor:
-        return self._decoded(self._codes(idx)).clamp(-1, 1)
+        return self._volume(self._codes(idx))
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> dict[str, float]:
@@ -193,7 +193,7 @@ class VqCodec(TiledCodec):
     def validation_step(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         e = self._e(batch.x)
         z_q, idx = self._quantize(e)
-        x_hat = self._decoded(z_q).clamp(-1, 1)
+        x_hat = self._volume(z_q)
         mse = (x_hat - batch.x).square().mean((1, 2, 3, 4))
         return {
             "l1": (x_hat - batch.x).abs().mean(),

@@ -25,6 +25,7 @@ from gen_core.run.folder import RunFolder, read_json
 from gen_core.run.graph import is_trainable
 from gen_core.sampler import Sampler
 from gen_core.segmenter import Segmenter, SegmenterContext
+from gen_core.tiling.tiles import Tiles
 from gen_core.volume import Sample, VolumeSpec
 
 SMOKE_VOLUMES = 2  # a split, in a smoke run
@@ -116,7 +117,12 @@ class RunContext:
         codec = self.new_codec()
         if is_trainable(self.recipe.table("codec")):
             load_weights(codec, self.folder.step("fit.codec"))
-        return codec.eval()
+        return self._tiled(codec.eval())
+
+    def _tiled(self, codec: Codec) -> Codec:
+        """The codec with tiles for volumes that are larger than memory; a signal stops it between two of them."""
+        codec.tiles = Tiles(self.recipe.tiling, self.device, self.folder.path, self.check_stop)
+        return codec
 
     def codec(self) -> Codec:
         """The fitted and calibrated codec, as `encode` left it."""
@@ -124,7 +130,7 @@ class RunContext:
         def make() -> Codec:
             codec = self.new_codec()
             load_weights(codec, self.folder.step("encode"))
-            return codec.eval().requires_grad_(False)
+            return self._tiled(codec.eval().requires_grad_(False))
 
         return self._once("codec", make)
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from gen_core import atomic
 from gen_core.batch import Batch, collate
+from gen_core.cropped import CroppedSplit
 from gen_core.dataset import Split
 from gen_core.engine.checkpoint import init_weights, write_weights
 from gen_core.engine.fit import fit
@@ -25,7 +26,7 @@ from gen_core.run.context import RunContext
 from gen_core.run.drawing import draw
 from gen_core.run.evaluation import evaluate_judges, evaluate_sources, run_sources
 from gen_core.run.folder import read_json, sha256_file
-from gen_core.run.graph import StepSpec, is_trainable
+from gen_core.run.graph import StepSpec, approximations, is_trainable
 from gen_core.run.latents import as_stored, stored_latents
 from gen_core.run.outputs import ASIDE, data_card, note_neighbours, set_aside, write_manifest, write_samples
 from gen_core.run.parts import parts_of
@@ -78,8 +79,8 @@ class _Attentive:
         return getattr(self._ctx.progress, name)
 
 
-def _validation(ctx: RunContext, options: Any) -> Callable[[], Iterable[Batch]]:
-    return lambda: ctx.batches(ctx.split("val"), options.batch // options.accumulate, options.validate_volumes)
+def _validation(ctx: RunContext, options: Any, split: Split) -> Callable[[], Iterable[Batch]]:
+    return lambda: ctx.batches(split, options.batch // options.accumulate, options.validate_volumes)
 
 
 def _training_split(ctx: RunContext, table: Any) -> Split:
@@ -115,8 +116,10 @@ def fit_table(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
         source, held_out = (TensorSource(*stored_latents(latents, name), device=ctx.device) for name in SPLITS)
         validation = lambda: held_out.batches(options.batch // options.accumulate, options.validate_volumes)
     else:
-        source = SplitSource(_training_split(ctx, table), workers=options.workers)
-        validation = _validation(ctx, options)
+        stride = module.latent.stride if table.kind == "codec" else (1, 1, 1)
+        crops = lambda split: CroppedSplit(split, options.crop, ctx.seed, name, stride) if options.crop else split
+        source = SplitSource(crops(_training_split(ctx, table)), workers=options.workers)
+        validation = _validation(ctx, options, crops(ctx.split("val")))
     summary = fit(
         module,
         source,
@@ -195,7 +198,7 @@ def encode(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
             save_file({"z": z, **as_stored(told, views)}, path)
         shapes[name] = list(z.shape)
     atomic.write_json(folder / "calibration.json", calibration)
-    return {"latents": shapes}
+    return {"latents": shapes, **approximations(ctx.recipe)}
 
 
 class _View:
@@ -250,6 +253,7 @@ def sample_head(ctx: RunContext) -> dict[str, Any]:
         "shape": list(ctx.spec.shape),
         "units": ctx.spec.units,
         "wavelength_nm": list(ctx.spec.wavelength_nm or []),
+        **approximations(ctx.recipe),
     }
 
 
