@@ -44,9 +44,11 @@ class Guarded(TyperGroup):
             fail("interrupted", INTERRUPTED)
         except BrokenPipeError:
             _leave_quietly()
-        except (SystemExit, RuntimeError) as error:
+        except SystemExit as error:  # none of ours: typer ends by its own Exit
+            fail(f"a component ended the program (SystemExit: {error.code}); what is written so far stays", UNEXPECTED)
+        except RuntimeError as error:
             # typer's own Exit and Abort are RuntimeErrors; they go on as they are
-            if isinstance(error, (SystemExit, typer.Exit, typer.Abort)):
+            if isinstance(error, (typer.Exit, typer.Abort)):
                 raise
             _unexpected(error)
         except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Annotated
 
 import typer
@@ -24,6 +25,7 @@ from gen_cli.commands import (
     train,
 )
 from gen_cli.failures import Guarded
+from gen_cli.show import keep_stdout_for_json
 
 app = typer.Typer(
     name="gen",
@@ -76,6 +78,8 @@ def main() -> None:
     # Threads of torch spin long at their barriers by default. Spinning shortly is as fast on free cores (44 ms a codec
     # step) and twice as fast beside another busy process (130 against 245 ms).
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    if "--json" in sys.argv:
+        keep_stdout_for_json()
     app(prog_name="gen")
 
 

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 
 GAP = "  "
 
 
+_document: TextIO | None = None  # where a JSON document goes, when that is not sys.stdout
+
+
+def keep_stdout_for_json() -> None:
+    """From now on whatever prints, a library in C too, prints to stderr; stdout is for `as_json` alone."""
+    global _document
+    try:
+        sys.stdout.flush()
+        _document = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+    except (OSError, ValueError):  # no such files: a closed stdout, or one replaced by an object
+        _document = None
+
+
 def as_json(data: Any) -> None:
     """One JSON document on stdout."""
-    typer.echo(json.dumps(data, indent=1, ensure_ascii=False, default=str))
+    typer.echo(json.dumps(data, indent=1, ensure_ascii=False, default=str), file=_document)
 
 
 def table(rows: Sequence[dict[str, Any]], columns: Sequence[str], empty: str = "nothing found") -> None:

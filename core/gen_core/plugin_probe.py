@@ -24,6 +24,7 @@ from gen_core.component import Component, changes, said, state
 from gen_core.offers import Offers, check, offers_of, prints, unusable
 
 SECONDS = 20.0  # for a plugin module that should import nothing; generous, as the machine may be busy
+AT_ONCE = 4
 MEMORY = 4 * 2**30  # bytes of private memory a child may have
 LONGEST = 2**20  # bytes of an answer
 SHOWN = 2**12  # bytes of what is printed that are kept
@@ -50,19 +51,24 @@ class Broken(Exception):
 _known: dict[Any, Offers | Broken] = {}  # within a process a module is asked once
 
 
-def ask(entries: list[Entry], seconds: float = SECONDS) -> list[Offers | Broken]:
-    """What each plugin offers, or why it is broken; all at once, each in its own process."""
-    keys = [(entry, tuple(sys.path), seconds) for entry in entries]
-    children: dict[Any, _Child] = {}
+def ask(entries: list[Entry], seconds: float | None = None) -> list[Offers | Broken]:
+    """What each plugin offers, or why it is broken; `AT_ONCE` at a time, each in its own process."""
+    limit = SECONDS if seconds is None else seconds
+    keys = [(entry, tuple(sys.path), limit) for entry in entries]
+    waiting = [key for key in dict.fromkeys(keys) if key not in _known]
+    running: dict[Any, _Child] = {}
     try:
-        for key, entry in zip(keys, entries):
-            if key not in _known:
-                children[key] = _Child.start(entry, seconds)
-        _listen(list(children.values()))
-        for key, child in children.items():
-            _known[key] = child.outcome()
+        while waiting or running:
+            while waiting and len(running) < AT_ONCE:
+                key = waiting.pop(0)
+                running[key] = _Child.start(key[0], limit)
+            _wait(list(running.values()))
+            for key in [key for key, child in running.items() if child.over()]:
+                child = running.pop(key)
+                child.end()
+                _known[key] = child.outcome()
     finally:
-        for child in children.values():
+        for child in running.values():
             child.end()
     return [_known[key] for key in keys]
 
@@ -100,13 +106,17 @@ class _Child:
             os.set_blocking(fd, False)
         return cls(entry, process, answers, seconds, time.monotonic() + seconds)
 
-    def read(self) -> bool:
-        """Take in what is there; whether anything was."""
+    def over(self) -> bool:
+        """Take in what is there; whether the child has ended or its time is up."""
+        ended = self.process.poll() is not None
         assert self.process.stdout is not None
-        told, shown = _available(self.answers), _available(self.process.stdout.fileno())
-        self.answer = (self.answer + told)[: LONGEST + 1]
-        self.printed = (self.printed + shown)[:SHOWN]
-        return bool(told or shown)
+        while True:
+            self.late = not ended and time.monotonic() > self.deadline
+            told, shown = _available(self.answers), _available(self.process.stdout.fileno())
+            self.answer = (self.answer + told)[: LONGEST + 1]
+            self.printed = (self.printed + shown)[:SHOWN]
+            if self.late or not (told or shown):
+                return self.late or ended
 
     def outcome(self) -> Offers | Broken:
         """What the child said, or how it ended without a word."""
@@ -152,30 +162,13 @@ def _text(value: Any) -> str:
     return value
 
 
-def _listen(children: list[_Child]) -> None:
-    """Read until every child has ended or its time is up."""
-    running = list(children)
-    with selectors.DefaultSelector() as selector:
-        while running:
-            for child in list(running):
-                ended = child.process.poll() is not None
-                while child.read():
-                    if time.monotonic() > child.deadline:
-                        break
-                child.late = not ended and time.monotonic() > child.deadline
-                if ended or child.late:
-                    running.remove(child)
-            if running:
-                _wait(selector, running)
-
-
-def _wait(selector: selectors.BaseSelector, running: list[_Child]) -> None:
+def _wait(running: list[_Child]) -> None:
     """Until a child says something, but not long: one may end without a word."""
-    for child in running:
-        selector.register(child.answers, selectors.EVENT_READ)
-    selector.select(0.02)
-    for child in running:
-        selector.unregister(child.answers)
+    with selectors.DefaultSelector() as selector:
+        for child in running:
+            selector.register(child.answers, selectors.EVENT_READ)
+        selector.select(0.02)
+    time.sleep(0.001)  # a closed pipe is always ready
 
 
 def _available(fd: int) -> bytes:

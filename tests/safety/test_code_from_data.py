@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from pathlib import Path
 
@@ -17,11 +18,11 @@ _spec.loader.exec_module(code_from_data)
 OWN_JOBS = "submitit pickles its own job into the run's folder: who may write there acts as the user already"
 ALLOWED = {
     # (file, what it uses): why it is no code from data
-    ("core/gen_core/component.py", "importlib.import_module"): "what a plugin registered as a string, never a recipe's text",
+    ("core/gen_core/component.py", "importlib.import_module"): "what a plugin registered, never a recipe's text",
     ("core/gen_core/offers.py", "importlib.import_module"): "the modules that installed entry points name",
     ("core/gen_core/plugin_probe.py", "subprocess"): "this python on a constant program, to load a plugin; no shell",
     ("core/gen_core/run/children.py", "subprocess"): "`python -m gen_cli.main` with a list of arguments, no shell",
-    ("core/gen_core/rendered_cache.py", "multiprocessing"): "workers that render phantoms; they take our arguments only",
+    ("core/gen_core/rendered_cache.py", "multiprocessing"): "workers that render phantoms, with our arguments",
     ("plugins/gen_hyperspectral/inflate.py", "importlib.import_module"): "one of two constant names",
     ("plugins/gen_hyperspectral/limits.py", "importlib.import_module"): "names of packages that its callers spell out",
     ("cli/gen_cli/launchers/task.py", "subprocess"): "`gen run` with a list of arguments, no shell",
@@ -30,6 +31,7 @@ ALLOWED = {
 }  # fmt: skip
 
 
+@functools.cache
 def found() -> dict[tuple[str, str], list[int]]:
     rows: dict[tuple[str, str], list[int]] = {}
     for room in ROOMS:

@@ -102,6 +102,10 @@ def _plugins() -> list[dict[str, Any]]:
 
     registry = Registry.load()
     rows = [_row("plugins", "ok", f"{len(registry.components)} components")]
+    rows.append(_row("plugins let in", "ok", str(registry.allow)))
+    for note in registry.notes:
+        if note.status in ("off", "absent"):
+            rows.append(_row(f"plugin {note.plugin}".removesuffix(" GEN_PLUGINS"), "note", note.problem))
     return rows + [_row("plugin", "problem", line) for line in registry.problems]
 
 

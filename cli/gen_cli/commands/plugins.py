@@ -25,16 +25,18 @@ def list_(
 
     if kind is not None and kind not in KINDS:
         raise UsageError(f"--kind {kind}: no such kind; known: {', '.join(KINDS)}{did_you_mean(kind, KINDS)}")
-    rows = [row for row in Registry.load().rows() if kind in (None, row["kind"])]
+    registry = Registry.load()
+    rows = [row for row in registry.rows() if kind in (None, row["kind"])]
     if json_:
         as_json(rows)
         return
     shown = []
     for row in rows:
-        package = f"{row['distribution']} {row['distribution_version']}"
+        package = f"{row['distribution']} {row['distribution_version']}".strip()
         what = row["summary"] if row["status"] == "ok" else f"{row['status']}: {row['problem']}"
         shown.append({**row, "package": package, "what": what})
     table(shown, ["kind", "name", "package", "what"])
+    typer.echo(f"\nplugins let in: {registry.allow}")
 
 
 @app.command()
