@@ -6,8 +6,9 @@ Use, at the end of a script::
 
     compare("vq lookup, 28224 x 8, 1024 codes", {"plain torch": peer, "ours": ours}, rounds=7)
 
-The first side is the reference of the ratios. Command line of every benchmark: `--json` prints one JSON
-object a comparison instead of Markdown rows, `--tuned` starts again with an allocator that keeps large blocks
+The first side is the reference of the ratios. What came out is also kept in `results/<script>.json`, where
+`all.py --table` finds it; GEN_BENCHMARK_RESULTS names another folder. Command line of every benchmark: `--json` prints
+one JSON object a comparison instead of Markdown rows, `--tuned` starts again with an allocator that keeps large blocks
 (page faults inflate baselines up to 3.5 x: look at both), `--no-memory` skips the memory column. Threads are
 what OMP_NUM_THREADS says. The memory of a side is measured by running the script again, so a script must not
 lean on what `compare` returns.
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,27 @@ _TUNED = {
     "MALLOC_TOP_PAD_": "67108864",
 }
 _header_printed = False
+
+
+def results_folder() -> Path:
+    """Where results are kept: beside the scripts, or where GEN_BENCHMARK_RESULTS says."""
+    return Path(os.environ.get("GEN_BENCHMARK_RESULTS") or Path(__file__).resolve().parent / "results")
+
+
+def keep(script: str, rows: list[dict[str, Any]]) -> None:
+    """Put `rows` (each with its "name") into `results/<script>.json`, in the place of rows of the same name."""
+    path = results_folder() / f"{script}.json"
+    known = json.loads(path.read_text())["rows"] if path.exists() else []
+    table = {row["name"]: row for row in [*known, *rows]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".partial")
+    beside.write_text(json.dumps({"script": script, "rows": list(table.values())}, indent=1) + "\n")
+    beside.replace(path)
+
+
+def stamp() -> dict[str, Any]:
+    """Machine, date and how busy the machine was: part of every kept row."""
+    return {"machine": machine(), "date": date.today().isoformat(), "load": round(os.getloadavg()[0], 1)}
 
 
 def machine() -> str:
@@ -65,9 +88,10 @@ def compare(
 ) -> dict[str, Any]:
     """Time every side `rounds` times in turn and print what came out.
 
-    Returns {"name", "machine", "rounds", "sides": {side: {median_s, min_s, max_s, ratio, extra_mb}}}: ratio =
-    median of the first side / median of this side (above 1: faster than the reference); extra_mb = rise of
-    the peak resident memory (VmHWM) during one call in a fresh process, None where it cannot be read.
+    Returns {"name", "machine", "date", "load", "rounds", "sides": {side: {median_s, min_s, max_s, ratio,
+    ratio_of_minima, extra_mb}}}: ratio = median of the first side / median of this side (above 1: faster than the
+    reference); extra_mb = rise of the peak resident memory (VmHWM) during one call in a fresh process, None where it
+    cannot be read.
     """
     if "--tuned" in sys.argv and not _TUNED.keys() <= os.environ.keys():
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **_TUNED})
@@ -82,8 +106,9 @@ def compare(
         for side, call in sides.items():
             times[side].append(_timed(call))
 
-    reference = statistics.median(next(iter(times.values())))
-    result: dict[str, Any] = {"name": name, "machine": machine(), "rounds": rounds, "sides": {}}
+    first = next(iter(times.values()))
+    reference, least = statistics.median(first), min(first)
+    result: dict[str, Any] = {"name": name, **stamp(), "rounds": rounds, "sides": {}}
     for side, seconds in times.items():
         median = statistics.median(seconds)
         result["sides"][side] = {
@@ -91,9 +116,11 @@ def compare(
             "min_s": min(seconds),
             "max_s": max(seconds),
             "ratio": reference / median,
+            "ratio_of_minima": least / min(seconds),
             "extra_mb": _memory_of(name, side) if memory and "--no-memory" not in sys.argv else None,
         }
     _print(result)
+    keep(Path(sys.argv[0]).stem, [result])
     return result
 
 

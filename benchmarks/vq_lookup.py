@@ -4,12 +4,14 @@
     OMP_NUM_THREADS=2 python benchmarks/vq_lookup.py --quick     # 1024 only
 
 The peer is the usual code: all (N, K) distances, argmin, a one-hot (N, K) matrix, its product with the vectors.
-Both sides must agree first: the same codes (ties aside), and EMA state within 1e-4.
+Both sides must agree first: the same codes (ties aside), and EMA state within 1e-4. MONAI's EMA quantizer and
+vector-quantize-pytorch stand beside where they are installed; they take part in the timing alone.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +44,27 @@ class Plain:
         return idx
 
 
+def libraries(v: Tensor, codes: int) -> dict[str, Callable[[], object]]:
+    """One training step of the quantizers of other libraries, as far as they are installed."""
+    sides: dict[str, Callable[[], object]] = {}
+    grid = v.reshape(1, -1, 28, 36, v.shape[1]).permute(0, 4, 1, 2, 3).contiguous()  # as an encoder gives it
+    try:
+        from monai.networks.layers.vector_quantizer import EMAQuantizer
+    except ImportError:
+        print("<!-- MONAI is not installed: no row for it -->", file=sys.stderr)
+    else:
+        monai = EMAQuantizer(3, codes, v.shape[1], decay=DECAY).train()
+        sides["MONAI"] = lambda: monai(grid)
+    try:
+        from vector_quantize_pytorch import VectorQuantize
+    except ImportError:
+        print("<!-- vector-quantize-pytorch is not installed: no row for it -->", file=sys.stderr)
+    else:
+        other = VectorQuantize(v.shape[1], codes, decay=DECAY, kmeans_init=False).train()
+        sides["vector-quantize-pytorch"] = lambda: other(v[None])
+    return sides
+
+
 def ours(codebook: Tensor, counts: Tensor) -> Codebook:
     """Dead codes are mended as in training, the queue is filled as in training: the whole step is timed."""
     book = Codebook(*codebook.shape, CodebookOptions(decay=DECAY, laplace_eps=EPS))
@@ -71,6 +94,7 @@ def main() -> None:
             raise SystemExit(f"{codes} codes: the sides disagree: {same:.4%} equal codes, sums {gap:.2e}")
         sides = {
             "one-hot": lambda p=plain: p.update(v),
+            **(libraries(v, codes) if codes == 1024 else {}),
             "ours": lambda b=book: step(b, v, generator),
         }
         rounds = 7 if codes == 1024 else 3

@@ -39,8 +39,9 @@ class HeunSampler(Sampler):
         ts_hat = self.churned(path, ts)
         (alpha, sigma), (alpha_hat, sigma_hat) = along(path, ts), along(path, ts_hat)
         t, t_hat, draws = times(ts, z), times(ts_hat, z), 0
+        churned = (ts_hat > ts).tolist()
         for i in range(len(ts) - 1):
-            if ts_hat[i] > ts[i]:
+            if churned[i]:
                 ratio = alpha_hat[i] / alpha[i]
                 added = sqrt(max(sigma_hat[i] ** 2 - (ratio * sigma[i]) ** 2, 0.0))
                 z = ratio * z + (added * self.S_noise) * noise(draws)

@@ -67,6 +67,9 @@ def sample_noise(
     """noise(k) for a sampler: (len(indices), *shape) on `device`, row i from sample indices[i] alone."""
 
     def noise(k: int) -> Tensor:
-        return torch.stack([per_sample_noise(seed, i, k, shape) for i in indices]).to(device)
+        draws = torch.stack([per_sample_noise(seed, i, k, shape) for i in indices])
+        if torch.device(device).type == "cuda":  # from pinned memory: the host need not wait for the device's queue
+            return draws.pin_memory().to(device, non_blocking=True)
+        return draws.to(device)
 
     return noise

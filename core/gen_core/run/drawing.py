@@ -2,22 +2,56 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 
+from gen_core.prior import DiffusionPrior
 from gen_core.run.context import RunContext
 from gen_core.run.drawn import Drawn, Under
 from gen_core.run.sample_conditions import SampleConditions
-from gen_core.run.sampling import draw_chunk, indices_of, sample_seed
+from gen_core.run.sampling import Launched, Recorded, indices_of, launch_chunk, sample_seed
 
 
 def draw(ctx: RunContext, work: list[int]) -> Iterator[Drawn]:
-    """Each chunk number in `work`, cut to [sample] n; stops between chunks when asked."""
-    options, seed, volumes = ctx.recipe.sample, sample_seed(ctx), 0
+    """Each chunk number in `work`, cut to [sample] n; stops between chunks when asked.
+
+    A GPU is asked for the next chunk before the last is handed on: it computes while the caller writes.
+    """
+    waiting: deque[tuple[Launched, list[Under]]] = deque()
+    ahead = 0 if ctx.device.type == "cpu" else 1
+    of, volumes, done = ctx.recipe.sample, 0, 0
+
+    def next_drawn() -> Drawn:
+        nonlocal volumes, done
+        chunk, under = waiting.popleft()
+        z, x, seconds = chunk.finished()
+        keep = min(of.batch, of.n - chunk.chunk * of.batch)
+        volumes, done = volumes + keep, done + 1
+        return Drawn(chunk.chunk, z[:keep], x[:keep], seconds, under[:keep])
+
+    def told() -> None:
+        ctx.progress.update("sample", done, len(work), {"volumes": volumes}, None)
+
+    for asked_for in _launched(ctx, work):
+        waiting.append(asked_for)
+        if len(waiting) > ahead:
+            yield next_drawn()
+            told()
+    while waiting:
+        yield next_drawn()
+        told()
+
+
+def _launched(ctx: RunContext, work: list[int]) -> Iterator[tuple[Launched, list[Under]]]:
+    """Each chunk as the device was asked for it, and what each of its samples is drawn under."""
+    options, seed, recorded = ctx.recipe.sample, sample_seed(ctx), None
     conditions = SampleConditions(ctx, seed) if ctx.recipe.conditions else None
-    for k, chunk in enumerate(work):
+    if ctx.device.type == "cuda" and isinstance(ctx.prior(), DiffusionPrior):
+        recorded = Recorded(ctx.prior(), options, ctx.device, ctx.progress.say)
+    for chunk in work:
         ctx.check_stop()
         cond, carriers = conditions.of(indices_of(chunk, options.batch)) if conditions else (None, [])
-        z, x, seconds = draw_chunk(
+        launched = launch_chunk(
             chunk,
             prior=ctx.prior(),
             sampler=ctx.sampler(),
@@ -26,9 +60,6 @@ def draw(ctx: RunContext, work: list[int]) -> Iterator[Drawn]:
             seed=seed,
             device=ctx.device,
             cond=cond.to(ctx.device) if cond else None,
+            recorded=recorded,
         )
-        keep = min(options.batch, options.n - chunk * options.batch)
-        under = [conditions.under(c) for c in carriers[:keep]] if conditions else [Under() for _ in range(keep)]
-        yield Drawn(chunk, z[:keep], x[:keep], seconds, under)
-        volumes += keep
-        ctx.progress.update("sample", k + 1, len(work), {"volumes": volumes}, None)
+        yield launched, [conditions.under(c) for c in carriers] if conditions else [Under()] * options.batch

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from attrs import define
 from torch import Tensor
 
 from gen_core.codec import Codec
 from gen_core.condition import Conditions
 from gen_core.denoising import clamped, guided, thresholded
+from gen_core.engine.graph_capture import Captured
 from gen_core.engine.precision import autocast
 from gen_core.engine.seeds import sample_noise, stable_seed
 from gen_core.errors import RunError, UsageError
@@ -49,10 +51,11 @@ def draw_latents(
     indices: list[int],
     device: torch.device,
     cond: Conditions | None = None,
+    recorded: Recorded | None = None,
 ) -> Tensor:
     """z_0 (len(indices), c, d, h, w) of the samples `indices`, each from its own seed and under its own conditions."""
     noise = sample_noise(seed, indices, noise_shape(prior), device)
-    return latents_from(noise, prior, sampler, options, device, cond=cond)
+    return latents_from(noise, prior, sampler, options, device, cond=cond, recorded=recorded)
 
 
 def noise_shape(prior: Prior) -> tuple[int, ...]:
@@ -72,11 +75,13 @@ def latents_from(
     device: torch.device,
     watch: Watch | None = None,
     cond: Conditions | None = None,
+    recorded: Recorded | None = None,
 ) -> Tensor:
     """z_0 from draws of noise (B, ...): the start is noise(0), the sampler's own draws follow it.
 
     cond: what the prior is told, guided by [sample] guidance.
     watch: called with (t, z_t, z_0) whenever a diffusion prior has been asked.
+    recorded: asks the prior by recorded graphs; not with `watch`.
     """
     if isinstance(prior, DirectPrior):
         with autocast(options.precision, device):
@@ -87,7 +92,10 @@ def latents_from(
     sigma = prior.path.sigma(ts[:1]).to(torch.float32)
     z = noise(0) * sigma.item()
 
-    denoise = asked(prior, options, device, cond, watch)
+    if recorded is not None and watch is None:
+        denoise = recorded.told(cond)
+    else:
+        denoise = asked(prior, options, device, cond, watch)
     return sampler.sample(denoise, prior.path, z, ts, lambda k: noise(k + 1))
 
 
@@ -113,8 +121,73 @@ def asked(
     return clamped(denoise, prior.path, options.clamp)
 
 
+class Recorded:
+    """`asked` by recorded graphs, kept from chunk to chunk: what differs between chunks goes in as a tensor.
+
+    say: is told once when recording fails; the prior is then asked plainly.
+    """
+
+    def __init__(self, prior: DiffusionPrior, options: SampleOptions, device: torch.device, say: Callable[[str], Any]):
+        self.prior, self.options, self.device, self.say = prior, options, device, say
+        self._by_names: dict[tuple[str, ...], Captured] = {}
+
+    def told(self, cond: Conditions | None) -> Denoise:
+        """The prior as a sampler asks it, told `cond`."""
+        names = tuple(sorted(cond.values)) if cond else ()
+        if names not in self._by_names:
+            self._by_names[names] = Captured(lambda z, t, *told: self._ask(names, z, t, told), self.say)
+        captured = self._by_names[names]
+        told = [part[name] for part in (cond.values, cond.present) for name in names] if cond else []
+        return lambda z, t: captured(z, t, *told)  # type: ignore[return-value]
+
+    def _ask(self, names: tuple[str, ...], z: Tensor, t: Tensor, told: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        values, present = told[: len(names)], told[len(names) :]
+        cond = Conditions(dict(zip(names, values)), dict(zip(names, present))) if names else None
+        return asked(self.prior, self.options, self.device, cond)(z, t)
+
+
+@define(eq=False)
+class Launched:
+    """A chunk that the device has been asked for; a CPU has finished it."""
+
+    chunk: int
+    z: Tensor
+    x: Tensor
+    ends: list[Any]  # of starting, sampling, decoding: seconds, or CUDA events
+
+    def finished(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        """(z, x, seconds), on the CPU; waits for the device. Raises: RunError for latents that are not finite."""
+        if not isinstance(self.ends[-1], float):
+            self.ends[-1].synchronize()
+        if not torch.isfinite(self.z).all():
+            raise RunError(
+                f"sampling: chunk {self.chunk} holds NaN or infinite latents; set [sample] clamp or more steps"
+            )
+        return self.z, self.x, {"sampling": self._between(0), "decoding": self._between(1)}
+
+    def _between(self, i: int) -> float:
+        first, last = self.ends[i : i + 2]
+        return last - first if isinstance(first, float) else first.elapsed_time(last) / 1e3
+
+
+def _now(device: torch.device) -> Any:
+    """A mark in time: of the host, or in the device's own queue."""
+    if device.type != "cuda":
+        return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
+
+
+def _to_host(x: Tensor) -> Tensor:
+    """x on the CPU; from a device into pinned memory, without waiting for it."""
+    if x.device.type == "cpu":
+        return x
+    return torch.empty(x.shape, dtype=x.dtype, pin_memory=x.device.type == "cuda").copy_(x, non_blocking=True)
+
+
 @torch.no_grad()
-def draw_chunk(
+def launch_chunk(
     chunk: int,
     *,
     prior: Prior,
@@ -124,19 +197,23 @@ def draw_chunk(
     seed: int,
     device: torch.device,
     cond: Conditions | None = None,
-) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Chunk number `chunk`, whole: (z, x, seconds). The caller cuts what lies beyond n.
+    recorded: Recorded | None = None,
+) -> Launched:
+    """Ask the device for chunk number `chunk`, whole, without waiting for it. The caller cuts what lies beyond n.
 
     cond: the conditions of all its samples.
 
     The chunk is never made smaller: a sample's bytes must not depend on how many were asked for.
     """
-    start = time.perf_counter()
-    z = draw_latents(prior, sampler, options, seed, indices_of(chunk, options.batch), device, cond)
-    if not torch.isfinite(z).all():
-        raise RunError(f"sampling: chunk {chunk} holds NaN or infinite latents; set [sample] clamp or more steps")
-    middle = time.perf_counter()
+    ends = [_now(device)]
+    z = draw_latents(prior, sampler, options, seed, indices_of(chunk, options.batch), device, cond, recorded)
+    ends.append(_now(device))
     with autocast(options.precision, device):
         x = codec.decode(z)
-    x = x.float().cpu()
-    return z.cpu(), x, {"sampling": middle - start, "decoding": time.perf_counter() - middle}
+    z, x = _to_host(z), _to_host(x.float())
+    return Launched(chunk, z, x, [*ends, _now(device)])
+
+
+def draw_chunk(chunk: int, **parts: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """`launch_chunk` and its end: (z, x, seconds). Raises: RunError for latents that are not finite."""
+    return launch_chunk(chunk, **parts).finished()

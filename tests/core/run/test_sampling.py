@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from gen_core.condition import Conditions
 from gen_core.ddpm.discrete_path import DiscretePath
+from gen_core.engine import graph_capture
+from gen_core.engine.seeds import sample_noise
 from gen_core.errors import RunError, UsageError
 from gen_core.options import SampleOptions
 from gen_core.prior import DiffusionPrior
-from gen_core.run.sampling import chunks, draw_chunk
+from gen_core.run import sampling
+from gen_core.run.sampling import Recorded, chunks, draw_chunk, latents_from
 from gen_diffusion.ddpm import build as ddpm
 from gen_diffusion.sampler_options import Ddpm
 
@@ -29,6 +33,9 @@ class Halves(DiffusionPrior):
 
     def denoise(self, z_t, t, cond=None):
         z_0 = z_t / 2 if not self.poison else z_t * float("nan")
+        if cond is not None:
+            told = torch.where(cond.present["age"], cond.values["age"], 0.0)
+            z_0 = z_0 + told.reshape(-1, 1, 1, 1, 1)
         alpha, sigma = (f(t.double()).float().reshape(-1, 1, 1, 1, 1) for f in (self.path.alpha, self.path.sigma))
         return z_0, (z_t - alpha * z_0) / sigma
 
@@ -84,3 +91,32 @@ def test_the_seed_changes_the_samples():
 def test_latents_that_are_not_finite_end_the_run_with_their_chunk():
     with pytest.raises(RunError, match="chunk 0 holds NaN"):
         draw(0, poison=True)
+
+
+def test_a_recorded_prior_gives_the_same_latents_chunk_after_chunk(monkeypatch):
+    """The conditions of each chunk go in as tensors; recording is done once."""
+    recorded_calls = []
+
+    def record(function, inputs):
+        recorded_calls.append(1)
+        fixed = tuple(x.clone() for x in inputs)
+
+        def play(*given):
+            for ours, theirs in zip(fixed, given):
+                ours.copy_(theirs)
+            return tuple(x.clone() for x in function(*fixed))
+
+        return play
+
+    monkeypatch.setattr(sampling, "Captured", lambda f, say: graph_capture.Captured(f, say, record))
+    prior, device = Halves(), torch.device("cpu")
+    options = SampleOptions(n=6, batch=3, steps=5, guidance=2.5, clamp=1.5)
+    recorded = Recorded(prior, options, device, lambda line: pytest.fail(line))
+    for chunk in (0, 1):
+        ages = torch.tensor([0.1, -0.4, 0.9]) * (chunk + 1)
+        cond = Conditions({"age": ages}, {"age": torch.tensor([True, False, True])})
+        noise = sample_noise(0, sampling.indices_of(chunk, 3), SHAPE)
+        plain = latents_from(noise, prior, ddpm(Ddpm(), None), options, device, cond=cond)
+        played = latents_from(noise, prior, ddpm(Ddpm(), None), options, device, cond=cond, recorded=recorded)
+        assert torch.equal(plain, played)
+    assert len(recorded_calls) == 1
