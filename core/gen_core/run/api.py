@@ -201,7 +201,9 @@ def sample_more(
     fixed, conditions, guidance: as in [sample]; `fixed` adds to the recipe's.
     The same (run, sampler, steps, seed, conditions) gives the same bytes for every n and every shard count.
     """
+    from gen_core.run.background import Background
     from gen_core.run.drawing import draw
+    from gen_core.run.drawn import Drawn
     from gen_core.run.outputs import data_card, write_manifest, write_samples
     from gen_core.run.sample_store import sample_id
     from gen_core.run.sampling import sample_seed
@@ -237,10 +239,14 @@ def sample_more(
         writer = component.build(component.options_class()(), None)
         head, rows = sample_head(ctx), []
         info = {"seed": sample_seed(ctx), "sampler": head["sampler"], "steps": head["steps"]}
-        for drawn in draw(ctx, chunks(n, options.batch, shard)):
-            first = drawn.chunk * options.batch
-            new = write_samples(target, writer, first, drawn.x, ctx.spec, info, drawn.under)
-            rows += [{**row, "id": sample_id(row["index"])} for row in new]
+
+        def write(drawn: Drawn) -> None:
+            new = write_samples(target, writer, drawn.chunk * options.batch, drawn.x, ctx.spec, info, drawn.under)
+            rows.extend({**row, "id": sample_id(row["index"])} for row in new)
+
+        with Background() as beside:
+            for drawn in draw(ctx, chunks(n, options.batch, shard)):
+                beside.do(write, drawn)
         write_manifest(target, rows, head, data_card(recipe, ctx.spec, head, len(rows)), part)
     return {"folder": str(target), "samples": len(rows), "shard": part or "1of1"}
 

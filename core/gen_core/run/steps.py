@@ -21,6 +21,7 @@ from gen_core.engine.precision import autocast
 from gen_core.engine.seeds import stable_seed
 from gen_core.engine.source import SplitSource, TensorSource, TrainingSource
 from gen_core.errors import DataError, RunError
+from gen_core.run.background import Background
 from gen_core.run.conditioning import Conditioner, noise_seeds, scalar_ranges
 from gen_core.run.context import RunContext
 from gen_core.run.drawing import draw
@@ -220,11 +221,12 @@ def sample(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
     timing = {"sampling_seconds": 0.0, "decode_seconds": 0.0, "volumes": 0}
     work = chunks(options.n, options.batch)
     to_draw = [chunk for chunk in work if not _readable(chunk_path(folder, chunk))]
-    for drawn in draw(ctx, to_draw):
-        write_chunk(chunk_path(folder, drawn.chunk), drawn)
-        timing["sampling_seconds"] += drawn.seconds["sampling"]
-        timing["decode_seconds"] += drawn.seconds["decoding"]
-        timing["volumes"] += options.batch
+    with Background() as beside:
+        for drawn in draw(ctx, to_draw):
+            beside.do(write_chunk, chunk_path(folder, drawn.chunk), drawn)
+            timing["sampling_seconds"] += drawn.seconds["sampling"]
+            timing["decode_seconds"] += drawn.seconds["decoding"]
+            timing["volumes"] += options.batch
     head = sample_head(ctx)
     publish(ctx, folder, ctx.folder.path / "samples", head, options.format)
     return {"volumes": options.n, "head": head, "cost": timing}
