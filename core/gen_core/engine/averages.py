@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gen_core.engine.ranks import Ranks
+
 
 class Averages:
     """Weighted means by name since the last `take`; adding costs three small kernels and no look from the host."""
@@ -22,13 +24,21 @@ class Averages:
         total, count = self._sums.get(names, (0.0, 0.0))
         self._sums[names] = (total + now, count + weight)
 
-    def take(self) -> dict[str, float]:
-        """The means so far; starts anew. A name that came in several companies is averaged over all of them."""
+    def take(self, ranks: Ranks | None = None) -> dict[str, float]:
+        """The means so far; starts anew. A name that came in several companies is averaged over all of them.
+
+        ranks: means over all processes, each of which has added the same names in the same order.
+        """
         sums, self._sums = self._sums, {}
-        totals: dict[str, float] = {}
-        counts: dict[str, float] = {}
+        if ranks is not None and ranks.world > 1 and sums:
+            totals = [total.double() for total, _ in sums.values()]
+            counts = torch.tensor([count for _, count in sums.values()], dtype=torch.float64, device=totals[0].device)
+            ranks.add_all([*totals, counts])
+            sums = dict(zip(sums, zip(totals, counts.tolist())))
+        added: dict[str, float] = {}
+        weights: dict[str, float] = {}
         for names, (total, count) in sums.items():
             for name, value in zip(names, total.tolist()):
-                totals[name] = totals.get(name, 0.0) + value
-                counts[name] = counts.get(name, 0.0) + count
-        return {name: total / counts[name] for name, total in totals.items()}
+                added[name] = added.get(name, 0.0) + value
+                weights[name] = weights.get(name, 0.0) + count
+        return {name: total / weights[name] for name, total in added.items()}

@@ -35,10 +35,19 @@ def test_any_step_can_be_found_without_walking_there():
     assert order.step_samples(5, 23, 4, 7) == walked[23]
 
 
-def test_ranks_share_a_step_without_overlap():
-    whole = order.step_samples(5, 9, 10, 7)
-    parts = [order.step_samples(5, 9, 10, 7, rank, 3) for rank in range(3)]
-    assert sum(parts, []) == whole and [len(p) for p in parts] == [3, 3, 4]
+@pytest.mark.parametrize("batch, micro_batches", [(10, 1), (10, 2), (6, 3)])
+def test_processes_share_every_micro_batch_without_overlap(batch, micro_batches):
+    parts = [order.positions_of(batch, micro_batches, rank, 2) for rank in range(2)]
+    assert sorted(sum(parts, [])) == list(range(batch)) and abs(len(parts[0]) - len(parts[1])) <= micro_batches
+    size = batch // micro_batches
+    assert all([p // size for p in part] == sorted(p // size for p in part) for part in parts)
+    whole = order.step_samples(5, 9, batch, 7)
+    assert [whole[p] for p in parts[1]] == order.step_samples(5, 9, batch, 7, parts[1])
+
+
+def test_a_process_without_a_sample_gets_a_stand_in():
+    assert [order.positions_of(2, 1, rank, 3) for rank in range(3)] == [[0], [0], [1]]
+    assert [order.positions_of(2, 2, rank, 2) for rank in range(2)] == [[0, 1], [0, 1]]
 
 
 def test_epochs_start_where_their_first_sample_leads_a_step():

@@ -1,0 +1,69 @@
+"""Validation of a fit: averages over held-out batches and scores of samples, with the averaged weights.
+
+The first process alone validates, while the others wait: what it says must not depend on how many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from gen_core.batch import Batch
+from gen_core.engine.ema import Ema
+from gen_core.engine.precision import autocast
+from gen_core.engine.standing import Interrupted, Standing
+from gen_core.errors import Stopped
+
+Batches = Callable[[], Iterable[Batch]]
+Scores = Callable[[], dict[str, float]]
+
+
+class Validation:
+    """Of one fit. batches: the held-out ones, anew at each call; scores: more values, of the module as it is then."""
+
+    def __init__(self, now: Standing, ema: Ema, batches: Batches | None, scores: Scores | None) -> None:
+        self._now, self._ema, self._batches, self._scores = now, ema, batches, scores
+
+    @torch.no_grad()
+    def run(self, select: Callable[[], None]) -> None:
+        """Set `values`, and call `select` while the averaged weights are in place; a stop cuts it short."""
+        now = self._now
+        now.doing = "in validation"
+        now.values, now.validated = {}, now.done
+        if self._batches is None:
+            return
+        now.module.eval()
+        with self._ema.applied():
+            try:
+                averages = self._averages(self._batches())
+                scores = self._scored()
+            except (Interrupted, Stopped):
+                now.validated = -1
+            else:
+                now.values = averages | scores
+                select()
+        now.module.train()
+
+    def _averages(self, batches: Iterable[Batch]) -> dict[str, float]:
+        now = self._now
+        sums: dict[str, Tensor] = {}
+        count = 0
+        for i, batch in enumerate(batches):
+            if now.stop.requested:
+                raise Interrupted
+            step = now.step("validation", i)
+            with autocast(now.options.precision, now.device):
+                values = now.module.validation_step(batch.to(now.device), step)
+            for name, value in values.items():
+                sums[name] = sums.get(name, 0.0) + torch.as_tensor(value).detach().double().cpu() * len(batch)
+            count += len(batch)
+        return {name: float(total) / count for name, total in sums.items()}
+
+    def _scored(self) -> dict[str, float]:
+        if self._scores is None:
+            return {}
+        self._now.doing = "scoring samples"
+        self._now.step("validation", "scores")  # seeds what a sampler might draw from the global generators
+        return self._scores()
