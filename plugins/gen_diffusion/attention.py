@@ -16,10 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gen_core.engine.fused import Fused
+
 BUCKETS = 32  # of relative depth distances, half of them for each direction
 MAX_DISTANCE = 32  # depth steps from which on all distances share the last bucket
 ROTARY_BASE = 10_000.0
-FEW_DEPTHS = 4  # up to which depth attention is written out on CPUs
+FEW_DEPTHS = 4  # up to which depth attention is written out
 
 
 @lru_cache(maxsize=64)
@@ -76,7 +78,11 @@ class ChannelNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, x.shape[-1:], self.weight.to(x.dtype))
+        weight = self.weight.to(x.dtype)
+        if x.device.type == "cuda":  # autocast would write float32, which the next product rounds to x's dtype again
+            with torch.autocast("cuda", enabled=False):
+                return F.layer_norm(x, x.shape[-1:], weight)
+        return F.layer_norm(x, x.shape[-1:], weight)
 
 
 def softmax_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -98,6 +104,24 @@ def few_depths_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tenso
     score = (q[:, :, None] * k[:, None]).sum(-1) * q.shape[-1] ** -0.5  # (B, D, D, P, h)
     share = (score + bias.float().permute(1, 2, 0)[:, :, None]).softmax(2)
     return (share.unsqueeze(-1) * v.float()[:, None]).sum(2)
+
+
+def _few_rotated_depths(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """`few_depths_attention` of rotated q and k, in real arithmetic: for a compiler, which makes one pass of it."""
+
+    def turned(x: Tensor) -> Tensor:
+        even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+        return torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2)
+
+    return few_depths_attention(turned(q), turned(k), v, bias).to(v.dtype)
+
+
+def _soft(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    """softmax of q (N, P, h, d) over its channels and of k over positions, by float32."""
+    return q.softmax(-1, dtype=torch.float32).to(q.dtype), k.softmax(1, dtype=torch.float32).to(k.dtype)
+
+
+_fused_few_rotated_depths, _fused_soft = Fused(_few_rotated_depths), Fused(_soft)
 
 
 class Attention(nn.Module):
@@ -137,8 +161,7 @@ class SpatialLinearAttention(Attention):
     def forward(self, x: Tensor) -> Tensor:
         B, D, H, W, _ = x.shape
         q, k, v = self.split(x, B * D, H * W)
-        q = q.softmax(-1, dtype=torch.float32).to(v.dtype)
-        k = k.softmax(1, dtype=torch.float32).to(v.dtype)  # over positions
+        q, k = _fused_soft(q, k)
         context = (k.permute(0, 2, 3, 1) @ v.transpose(1, 2)) * v.shape[-1] ** -0.5  # (B D, h, d, d)
         y = q.transpose(1, 2) @ context
         return x + self.out(y.transpose(1, 2).reshape(B, D, H, W, -1))
@@ -154,8 +177,12 @@ class DepthAttention(Attention):
             # The softmax over one depth is 1, whatever q, k and bias are: only v passes.
             return x + self.out(F.linear(self.norm(x), self.qkv.weight.chunk(3)[2]))
         q, k, v = self.split(x, B, D, H * W)
+        if D <= FEW_DEPTHS and x.device.type == "cuda":
+            table = rotary_table(D, q.shape[-1], x.device)[:, None, None]
+            y = _fused_few_rotated_depths(q, k, v, bias, table.real.contiguous(), table.imag.contiguous())
+            return x + self.out(y.reshape(B, D, H, W, -1))
         q, k = rotate(q), rotate(k)
-        if D <= FEW_DEPTHS and x.device.type == "cpu":
+        if D <= FEW_DEPTHS:
             y = few_depths_attention(q, k, v, bias)
         else:
             q, k, v = (y.to(x.dtype).permute(0, 2, 3, 1, 4).flatten(0, 1) for y in (q, k, v))

@@ -128,3 +128,13 @@ def test_buckets_are_exact_nearby_and_tell_the_directions_apart():
     assert bucket[5, 5] == 0 and bucket[5, 4] == 1 and bucket[5, 6] == 17
     assert bucket[20, :].unique().numel() > 16 and bucket.max() == 31 and bucket.min() == 0
     assert bucket[0, 33] == bucket[0, 39] == 31  # beyond MAX_DISTANCE all the same
+
+
+def test_depth_attention_for_a_gpu_is_the_same_and_a_compiler_can_follow_it():
+    torch.manual_seed(0)
+    q, k, v = torch.randn(2, 3, 5, 3, 2, 8).unbind(-3)  # views of one tensor, as they come
+    bias, table = torch.randn(2, 3, 3), attention.rotary_table(3, 8, torch.device("cpu"))[:, None, None]
+    ours = torch.compile(attention._few_rotated_depths, fullgraph=True, backend="aot_eager")
+    got = ours(q, k, v, bias, table.real.contiguous(), table.imag.contiguous())
+    want = attention.few_depths_attention(attention.rotate(q), attention.rotate(k), v, bias)
+    torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-6)

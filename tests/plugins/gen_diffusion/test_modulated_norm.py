@@ -4,7 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from gen_diffusion import modulated_norm as modulated_norm_
 from gen_diffusion.modulated_norm import modulated_norm, modulated_norm_silu
+
+FOR_A_GPU = ("_forward", "_backward")
 
 
 def plain(x, gain, shift, groups, eps=1e-5, silu=True):
@@ -56,3 +59,24 @@ def test_half_precision_input_has_float32_statistics(tensors):
 def test_a_constant_input_gives_the_shift():
     y = modulated_norm_silu(torch.full((2, 5, 16), 7.0), torch.ones(2, 16), torch.full((2, 16), 0.5), 8)
     torch.testing.assert_close(y, F.silu(torch.full((2, 5, 16), 0.5)))
+
+
+@pytest.mark.parametrize("silu", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_formulas_for_a_gpu_are_the_same_and_a_compiler_can_follow_them(tensors, silu, dtype):
+    """Traced whole, forwards and backwards; run on the CPU against float64."""
+    x, gain, shift, weight = tensors
+    x, grad = x.to(dtype), weight.to(dtype)
+    forward, backward = (
+        torch.compile(f, fullgraph=True, backend="aot_eager") for f in (getattr(modulated_norm_, n) for n in FOR_A_GPU)
+    )
+    y, mean, rstd = forward(x, gain, shift, 8, 1e-5, silu)
+    got = backward(grad, x, mean, rstd, gain, shift, 8, silu)
+    truth = [a.double().requires_grad_() for a in (x, gain, shift)]
+    want = plain(*truth, 8, 1e-5, silu)
+    want.backward(grad.double())
+    close = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 2**-7, "atol": 2**-7}
+    assert y.dtype == got[0].dtype == dtype and got[1].dtype == torch.float32
+    torch.testing.assert_close(y.double(), want.detach(), **close)
+    for a, b in zip(got, truth):
+        torch.testing.assert_close(a.double(), b.grad, **close)
