@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gen_cli.commands.sweep import command
+from gen_cli.launchers.words import run_words
 from gen_core.run.api import RunRequest
 
 
@@ -78,7 +78,7 @@ def test_a_child_is_started_as_the_command_that_a_user_would_type():
     request = RunRequest(
         "r.toml", ("a.b=1", 'name="x"'), Path("runs/s/x"), until_step="sample", device="cpu", smoke=True
     )
-    python, *words = command(request)
+    python, *words = run_words(request)
     assert words == [
         "-m", "gen_cli", "run", "r.toml", "--out", "runs/s/x", "--set", "a.b=1", "--set", 'name="x"',
         "--device", "cpu", "--until", "sample", "--smoke",

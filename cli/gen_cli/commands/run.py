@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from gen_cli.arguments import Debug, Device, Json, Set
+from gen_cli.launchers import arguments as slurm
 from gen_cli.progress import progress_on
 from gen_cli.show import as_json, count, duration, table
 
@@ -39,12 +40,34 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Seed of the whole run.")] = None,
     device: Device = None,
     offline: Annotated[bool, typer.Option("--offline", help="Keep libraries from asking any server.")] = False,
+    launcher: slurm.Launcher = "local",
+    nodes: slurm.Nodes = None,
+    gpus_per_node: slurm.GpusPerNode = None,
+    time: slurm.Time = None,
+    partition: slurm.Partition = None,
+    account: slurm.Account = None,
+    qos: slurm.Qos = None,
+    mem_gb: slurm.MemGb = None,
+    cpus_per_task: slurm.CpusPerTask = None,
+    slurm_: slurm.More = None,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
     """Run a recipe, from raw files to samples, scores and a report; the same command goes on where it stopped."""
     if offline:
         os.environ.update(dict.fromkeys(OFFLINE, "1"))
+    job = slurm.slurm_options(
+        launcher,
+        slurm_,
+        nodes=nodes,
+        gpus_per_node=gpus_per_node,
+        minutes=time,
+        partition=partition,
+        account=account,
+        qos=qos,
+        mem_gb=mem_gb,
+        cpus_per_task=cpus_per_task,
+    )
     from gen_core.run import api
 
     request = api.RunRequest(
@@ -65,6 +88,11 @@ def run(
     if dry_run:
         plan = api.plan(request)
         as_json(plan) if json_ else print_plan(plan)
+        return
+    if job is not None:
+        from gen_cli.launchers.queue import queue_run, tell
+
+        tell(queue_run(request, job), json_)
         return
     with progress_on(sys.stderr if json_ else sys.stdout) as progress:
         outcome = api.run(request, progress)

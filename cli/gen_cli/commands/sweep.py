@@ -11,6 +11,8 @@ import typer
 
 from gen_cli.arguments import Debug, Device, Json, Set, numbers
 from gen_cli.commands.run import OFFLINE
+from gen_cli.launchers import arguments as slurm
+from gen_cli.launchers.words import run_words
 from gen_cli.progress import PlainProgress
 from gen_cli.show import as_json, count, table
 
@@ -38,6 +40,16 @@ def sweep(
     smoke: Annotated[bool, typer.Option("--smoke", help="Every child with tiny networks: does it run?")] = False,
     device: Device = None,
     offline: Annotated[bool, typer.Option("--offline", help="Keep libraries from asking any server.")] = False,
+    launcher: slurm.Launcher = "local",
+    nodes: slurm.Nodes = None,
+    gpus_per_node: slurm.GpusPerNode = None,
+    time: slurm.Time = None,
+    partition: slurm.Partition = None,
+    account: slurm.Account = None,
+    qos: slurm.Qos = None,
+    mem_gb: slurm.MemGb = None,
+    cpus_per_task: slurm.CpusPerTask = None,
+    slurm_: slurm.More = None,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -47,14 +59,27 @@ def sweep(
     """
     if offline:
         os.environ.update(dict.fromkeys(OFFLINE, "1"))
+    job = slurm.slurm_options(
+        launcher,
+        slurm_,
+        nodes=nodes,
+        gpus_per_node=gpus_per_node,
+        minutes=time,
+        partition=partition,
+        account=account,
+        qos=qos,
+        mem_gb=mem_gb,
+        cpus_per_task=cpus_per_task,
+    )
     from gen_core.errors import RunError, UsageError
     from gen_core.run import sweep as sweeps
 
     if minimize and maximize:
         raise UsageError("give --minimize or --maximize, not both")
-    if optuna and (grid or seeds or child or dry_run):
+    if optuna and (grid or seeds or child or dry_run or job):
         raise UsageError(
-            "--optuna goes without --grid, --seeds, --child and --dry-run: it finds its settings as it goes"
+            "--optuna goes without --grid, --seeds, --child, --dry-run and --launcher slurm: "
+            "it finds its settings as it goes"
         )
     request = sweeps.SweepRequest(
         recipe=recipe,
@@ -76,9 +101,14 @@ def sweep(
         plan = sweeps.plan_sweep(request)
         as_json(plan) if json_ else print_plan(plan)
         return
+    if job is not None:
+        from gen_cli.launchers.queue import queue_sweep, tell
+
+        tell(queue_sweep(request, job), json_)
+        return
     # a single child may draw its own live display on our terminal
     progress = PlainProgress(sys.stderr if json_ else sys.stdout) if json_ or max_parallel > 1 else None
-    outcome = sweeps.sweep(request, command, progress)
+    outcome = sweeps.sweep(request, run_words, progress)
     if json_:
         as_json({"folder": str(outcome.folder), "children": outcome.children})
     else:
@@ -91,17 +121,6 @@ def sweep(
         lines = [f"{name}: {' '.join(why[name])}" for name in outcome.failed]
         children = "child" if len(lines) == 1 else "children"
         raise RunError(f"{len(lines)} {children} failed:\n  " + "\n  ".join(lines))
-
-
-def command(request: Any) -> list[str]:
-    """The words that start one run in a process of its own."""
-    words = [sys.executable, "-m", "gen_cli", "run", str(request.recipe), "--out", str(request.out)]
-    for override in request.overrides:
-        words += ["--set", override]
-    for name in ("device", "until_step"):
-        if getattr(request, name):
-            words += [f"--{name.removesuffix('_step')}", str(getattr(request, name))]
-    return words + [f"--{name}" for name in ("smoke", "offline") if getattr(request, name)]
 
 
 def words(settings: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from gen_core.errors import UsageError
 from gen_core.recipe import Recipe, load_recipe, resolve_recipe_path
 from gen_core.registry import Registry
 from gen_core.run.context import RunContext
-from gen_core.run.folder import LOCK_RECIPE, RunFolder, read_json, verify_step
+from gen_core.run.folder import LOCK_RECIPE, RunFolder, check_lock, read_json, verify_step, write_lock
 from gen_core.run.graph import StepSpec, build_graph
 from gen_core.run.plan import describe
 from gen_core.run.runner import machine, walk
@@ -107,25 +107,34 @@ def _graph(ctx: RunContext) -> list[StepSpec]:
     return build_graph(ctx.recipe, ctx.dataset.fingerprint(), ctx.smoke)
 
 
+def resolve(request: RunRequest, registry: Registry | None = None) -> tuple[Recipe, RunFolder]:
+    """The recipe and the folder of a request; writes nothing.
+
+    Raises: RecipeError; UsageError where the folder is not as `resume` says.
+    """
+    recipe = _recipe(request, registry or Registry.load())
+    folder = _folder(request, recipe)
+    if request.resume == "must" and not folder.exists:
+        raise UsageError(f"--resume must: there is no run in {folder.path}")
+    if request.resume == "never" and folder.exists:
+        raise UsageError(f"--resume never: {folder.path} already holds a run; choose another --out or --fork NAME")
+    return recipe, folder
+
+
 def run(request: RunRequest, progress: Any = None) -> RunOutcome:
     """Do what a recipe says, from raw files to the report; go on where an earlier run stopped.
 
     Raises: RecipeError, UsageError (2), MissingError (3), DataError (4), RunError (5), Stopped (75).
     """
     registry = Registry.load()
-    recipe = _recipe(request, registry)
-    folder = _folder(request, recipe)
-    if request.resume == "must" and not folder.exists:
-        raise UsageError(f"--resume must: there is no run in {folder.path}")
-    if request.resume == "never" and folder.exists:
-        raise UsageError(f"--resume never: {folder.path} already holds a run; choose another --out or --fork NAME")
+    recipe, folder = resolve(request, registry)
     with _working(recipe, registry, folder, progress or Silent(), request.smoke) as ctx:
         steps = _graph(ctx)
         if not folder.exists:
-            atomic.write_text(folder.path / LOCK_RECIPE, recipe.to_toml())
+            write_lock(folder.path / LOCK_RECIPE, recipe.to_toml())
             atomic.write_json(folder.path / "machine.json", machine(ctx))
         rows = walk(ctx, steps, only=request.only_step, until=request.until_step, redo_from=request.from_step)
-        atomic.write_text(folder.path / LOCK_RECIPE, recipe.to_toml())
+        write_lock(folder.path / LOCK_RECIPE, recipe.to_toml())
     return _outcome(folder, rows)
 
 
@@ -148,6 +157,7 @@ def open_run(folder: str | Path, overrides: tuple[str, ...] = ()) -> tuple[Recip
     run_folder = RunFolder(Path(folder))
     if not run_folder.exists:
         raise UsageError(f"{folder}: no run here (no {LOCK_RECIPE})")
+    check_lock(run_folder.path / LOCK_RECIPE)
     registry = Registry.load()
     recipe = load_recipe(run_folder.path / LOCK_RECIPE, list(overrides), registry)
     return recipe, registry, run_folder
@@ -176,7 +186,7 @@ def run_single(
             rows = walk(ctx, steps, only=None, until=fits[-1], redo_from=None)
         else:
             rows = walk(ctx, steps, only=step, until=None, redo_from=step if redo else None)
-        atomic.write_text(folder.path / LOCK_RECIPE, recipe.to_toml())
+        write_lock(folder.path / LOCK_RECIPE, recipe.to_toml())
     return _outcome(folder, rows)
 
 
