@@ -166,7 +166,9 @@ def _wait(running: list[_Child]) -> None:
     """Until a child says something, but not long: one may end without a word."""
     with selectors.DefaultSelector() as selector:
         for child in running:
+            assert child.process.stdout is not None
             selector.register(child.answers, selectors.EVENT_READ)
+            selector.register(child.process.stdout, selectors.EVENT_READ)
         selector.select(0.02)
     time.sleep(0.001)  # a closed pipe is always ready
 
