@@ -30,13 +30,22 @@ def sync_file(path: Path) -> None:
         os.close(fd)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder with all above it; the name of each new one is flushed, so that a power cut does not take it."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a path to write to; on success it replaces `path`, on failure nothing is left.
 
     The temporary name keeps the suffix of `path`, because some writers look at it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     beside = path.with_name(f".{path.stem}{SUFFIX}{os.getpid()}{path.suffix}")
     try:
         yield beside
@@ -70,6 +79,18 @@ def publish_folder(beside: Path, folder: Path) -> None:
     sync_folder(beside)
     os.rename(beside, folder)
     sync_folder(folder.parent)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder so that it is either all there or gone: what a kill leaves of it bears the name of a leftover."""
+    import shutil
+
+    if not folder.is_dir():
+        return
+    going = folder.with_name(f".{folder.name}{SUFFIX}-old{os.getpid()}")
+    shutil.rmtree(going, ignore_errors=True)
+    folder.rename(going)
+    shutil.rmtree(going, ignore_errors=True)
 
 
 def sweep(folder: Path) -> list[Path]:

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
+import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 BLOCK_BYTES = 16 << 20  # what one block may hold
+
+
+def new_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """A new .npy file mapped for writing, its room on the disk taken now.
+
+    Storing into a map whose page finds no room ends the process without a word; so a full disk is met here.
+    Raises: OSError.
+    """
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    fd = os.open(path, os.O_RDWR)
+    try:
+        os.posix_fallocate(fd, 0, os.fstat(fd).st_size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that cannot say
+            raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        os.close(fd)
+    return array
 
 
 def release(array: np.ndarray) -> None:

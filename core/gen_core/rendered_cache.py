@@ -26,7 +26,8 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
-from gen_core.atomic import SUFFIX, publish_folder
+from gen_core.atomic import SUFFIX, make_folder, publish_folder
+from gen_core.mapped import new_array
 from gen_core.volume import content_hash
 
 Volume = tuple[NDArray[np.float32], dict[str, NDArray[np.bool_]]]
@@ -120,11 +121,10 @@ class Cache:
                 shutil.rmtree(left, ignore_errors=True)
         beside = self.folder.with_name(f"{mine}{os.getpid()}")
         shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
+        make_folder(beside)
         try:
-            create = np.lib.format.open_memmap
-            volumes = create(beside / "volumes.npy", "w+", np.float32, (self.n, *self.shape))
-            bits = create(beside / "masks.npy", "w+", np.uint8, (self.n, len(self.masks), self._mask_bytes))
+            volumes = new_array(beside / "volumes.npy", np.float32, (self.n, *self.shape))
+            bits = new_array(beside / "masks.npy", np.uint8, (self.n, len(self.masks), self._mask_bytes))
             task = _Task(self.render, self.masks, volumes, bits, _shared_notes(self.n))
             _render_all(task, self.workers, progress)
             volumes.flush()

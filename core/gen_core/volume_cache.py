@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from gen_core import atomic
-from gen_core.mapped import blocks, release
+from gen_core.mapped import blocks, new_array, release
 
 WHOLE_FILE = 1 << 30  # files up to this size are hashed whole
 END_BYTES = 1 << 20  # of larger ones the head and the tail, with size and time
@@ -57,7 +57,7 @@ class Cache:
         self, path: Path, shape: tuple[int, ...], dtype: str, fill: Callable[[np.ndarray], dict[str, Any]]
     ) -> None:
         with atomic.replacing(path) as beside:
-            out = np.lib.format.open_memmap(beside, "w+", dtype, shape)
+            out = new_array(beside, dtype, shape)
             facts = fill(out)
             out.flush()
             content = array_hash(out)

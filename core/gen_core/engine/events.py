@@ -4,6 +4,9 @@ Kinds a fit writes, with `step` the optimizer steps done: "train" (averages sinc
 terms and logs of the first group by bare name, of other groups as group/name, grad_norm, lr), "validation",
 "epoch" (what `epoch_started` returned, before the epoch's first step), "checkpoint", "resume", "fallback",
 "out-of-memory", "failed", "fitted".
+
+Lines are appended and not flushed: a power cut may cost the last ones, and a fit that goes on from an earlier
+checkpoint writes them again. Each ends with the CRC-32 of the rest, so a line that was torn or changed is left out.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import json
 import math
 import os
 import time
+import zlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -19,13 +23,15 @@ from typing import Any
 from gen_core import atomic
 from gen_core.errors import RunError
 
+CHECK = "crc"  # the key of a line's checksum
+
 
 class EventLog:
     """Appends lines with at least kind, stage, step and values; curves are drawn from them."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.make_folder(path.parent)
         _cut_torn_line(path)
 
     def write(
@@ -36,7 +42,7 @@ class EventLog:
         line["time"] = round(time.time(), 3)
         try:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+                file.write(_line(line))
         except OSError as error:
             raise RunError(f"{self.path}: cannot write: {error.strerror or error}") from error
 
@@ -58,24 +64,36 @@ class EventLog:
         events = self.read()
         kept = [event for event in events if stays(event)]
         if len(kept) < len(events):
-            lines = (json.dumps(e, ensure_ascii=False, allow_nan=False) + "\n" for e in kept)
-            atomic.write_text(self.path, "".join(lines))
+            atomic.write_text(self.path, "".join(_line(event) for event in kept))
         return len(events) - len(kept)
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
-    """The lines of an events.jsonl; a torn line (of a process killed while writing) is left out."""
+    """The lines of an events.jsonl; one torn by a kill, or damaged later, is left out."""
     if not path.exists():
         return []
     events = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             event = json.loads(line)
-        except json.JSONDecodeError:
+            whole = isinstance(event, dict) and "kind" in event and event.pop(CHECK, None) in (None, _check(event))
+        except (ValueError, RecursionError):
             continue
-        if isinstance(event, dict) and "kind" in event:
+        if whole:
             events.append(event)
     return events
+
+
+def _line(event: dict[str, Any]) -> str:
+    return _text({**event, CHECK: _check(event)}) + "\n"
+
+
+def _check(event: dict[str, Any]) -> str:
+    return f"{zlib.crc32(_text(event).encode()):08x}"
+
+
+def _text(event: dict[str, Any]) -> str:
+    return json.dumps(event, ensure_ascii=False, allow_nan=False)
 
 
 def _cut_torn_line(path: Path) -> None:

@@ -6,8 +6,9 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +18,9 @@ from gen_core.errors import RunError
 
 LOCK_RECIPE = "recipe.lock.toml"
 DONE = "done.json"
+SEAL = "sha256"  # the key of a JSON file's own hash
+LOOKED_THROUGH = 64 << 20  # bytes of a finished step that are hashed whenever it is used; beyond, sizes are compared
+_SEALED = re.compile(r"^gen = (\S+)  # SHA-256 of all else: ([0-9a-f]{64})$", re.MULTILINE)
 
 
 def sha256_file(path: Path) -> str:
@@ -36,6 +40,41 @@ def read_json(path: Path) -> Any:
         return None
 
 
+def write_sealed(path: Path, data: dict[str, Any]) -> None:
+    """Write JSON with its own hash, atomically."""
+    atomic.write_json(path, {**data, SEAL: _hash_of(data)})
+
+
+def read_sealed(path: Path) -> dict[str, Any] | None:
+    """The JSON in `path`, or None when it is absent, damaged, or not what its own hash says."""
+    data = read_json(path)
+    if not isinstance(data, dict) or data.pop(SEAL, None) not in (None, _hash_of(data)):
+        return None
+    return data
+
+
+def _hash_of(data: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def write_lock(path: Path, recipe: str) -> None:
+    """Write the locked recipe with the hash of all its other text behind `gen = 1`, atomically."""
+    digest = hashlib.sha256(recipe.encode()).hexdigest()
+    behind = rf"\1  # SHA-256 of all else: {digest}"
+    atomic.write_text(path, re.sub(r"^(gen = \S+)$", behind, recipe, count=1, flags=re.MULTILINE))
+
+
+def check_lock(path: Path) -> None:
+    """Raises: RunError when a locked recipe does not match its hash; one without a hash is taken as it is."""
+    try:
+        text = path.read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{path}: unreadable ({error})") from None
+    found = _SEALED.search(text)
+    if found and hashlib.sha256(_SEALED.sub(r"gen = \1", text).encode()).hexdigest() != found.group(2):
+        raise RunError(f"{path}: damaged or edited; `gen run RECIPE --out {path.parent}` writes it again")
+
+
 class RunFolder:
     """`runs/NAME/`: recipe.lock.toml, events.jsonl, steps/<step>/, samples/, metrics.json, cost.json, report.html."""
 
@@ -50,7 +89,7 @@ class RunFolder:
     def step(self, name: str) -> Path:
         """Where a step writes; follows a reference to another run's equal step."""
         own = self.path / "steps" / name
-        done = read_json(own / DONE)
+        done = read_sealed(own / DONE)
         if done and done.get("reference"):
             target = (own / done["reference"]).resolve()
             if not (target / DONE).exists():
@@ -59,27 +98,33 @@ class RunFolder:
         return own
 
     def done(self, name: str) -> dict[str, Any] | None:
-        """What `finish` or `refer` recorded for a step, None while it is not done."""
-        return read_json(self.path / "steps" / name / DONE)
+        """What `finish` or `refer` recorded for a step, None while it is not done (or its record is damaged)."""
+        return read_sealed(self.path / "steps" / name / DONE)
 
-    def finish(self, name: str, record: dict[str, Any]) -> None:
+    def finish(self, name: str, record: dict[str, Any], published: Iterable[str] = ()) -> None:
         """Mark a step done: the last thing it writes. `record` holds fingerprint, settings and figures.
 
         Every file of the step enters with its SHA-256 and size, so that `gen runs verify` can check it.
+        published: files of the step that lie elsewhere in the run's folder; they enter likewise.
         """
         folder = self.path / "steps" / name
-        files = {
-            str(file.relative_to(folder)): {"sha256": sha256_file(file), "bytes": file.stat().st_size}
+        own = (
+            file
             for file in sorted(folder.rglob("*"))
             if file.is_file() and file.name != DONE and "checkpoints" not in file.relative_to(folder).parts
-        }
-        atomic.write_json(folder / DONE, {**record, "files": files})
+        )
+        files = {os.path.relpath(f, folder): _seen(f) for f in [*own, *(self.path / name for name in published)]}
+        write_sealed(folder / DONE, {**record, "files": files})
+
+    def problems(self, name: str) -> list[str]:
+        """What is wrong with a finished step, own or referred to; small steps by content, large ones by size."""
+        return verify_step(self.path / "steps" / name, LOOKED_THROUGH)
 
     def refer(self, name: str, target: Path, record: dict[str, Any]) -> None:
         """Take an equal step of another run by reference."""
         folder = self.path / "steps" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        atomic.write_json(folder / DONE, {**record, "reference": os.path.relpath(target.resolve(), folder.resolve())})
+        atomic.make_folder(folder)
+        write_sealed(folder / DONE, {**record, "reference": os.path.relpath(target.resolve(), folder.resolve())})
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -93,7 +138,7 @@ class RunFolder:
 def held(path: Path) -> Iterator[None]:
     """Hold a folder, made where it is missing; the lock dies with its process. Raises: RunError when held."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        atomic.make_folder(path)
         handle = (path / ".lock").open("w")
     except OSError as error:
         raise RunError(f"{path}: cannot write here ({error.strerror}); choose another --out") from error
@@ -136,32 +181,43 @@ def _locked(handle: IO[str], byte: int) -> bool:
 
 
 def find_equal(root: Path, name: str, print_: str, other_than: Path) -> Path | None:
-    """A finished step with this fingerprint in a sibling run under `root`, or None."""
+    """A finished and undamaged step with this fingerprint in a sibling run under `root`, or None."""
     for done in sorted(root.glob(f"*/steps/{name}/{DONE}")):
-        record = read_json(done)
+        record = read_sealed(done)
         if not record or record.get("fingerprint") != print_ or record.get("reference"):
             continue
-        if other_than.resolve() in done.resolve().parents:
+        if other_than.resolve() in done.resolve().parents or verify_step(done.parent, LOOKED_THROUGH):
             continue
         return done.parent
     return None
 
 
-def verify_step(folder: Path) -> list[str]:
-    """Problems of a finished step: missing, changed or truncated files, one line each."""
-    record = read_json(folder / DONE)
+def _seen(file: Path) -> dict[str, Any]:
+    return {"sha256": sha256_file(file), "bytes": file.stat().st_size}
+
+
+def verify_step(folder: Path, most: int | None = None) -> list[str]:
+    """Problems of a finished step: missing, changed or truncated files, one line each.
+
+    most: bytes looked through, of the smaller files first; None: all.
+    """
+    record = read_sealed(folder / DONE)
     if record is None:
         return [f"{folder}: not finished"]
     if record.get("reference"):
         target = (folder / record["reference"]).resolve()
-        return verify_step(target) if (target / DONE).exists() else [f"{folder}: refers to {target}, which is gone"]
+        return (
+            verify_step(target, most) if (target / DONE).exists() else [f"{folder}: refers to {target}, which is gone"]
+        )
     problems = []
-    for name, expected in record.get("files", {}).items():
-        path = folder / name
+    files = sorted(record.get("files", {}).items(), key=lambda item: item[1]["bytes"])
+    for name, expected in files:
+        path = Path(os.path.normpath(folder / name))
+        most = None if most is None else most - expected["bytes"]
         if not path.exists():
             problems.append(f"{path}: missing")
         elif path.stat().st_size != expected["bytes"]:
             problems.append(f"{path}: {path.stat().st_size} bytes, expected {expected['bytes']}")
-        elif sha256_file(path) != expected["sha256"]:
+        elif (most is None or most >= 0) and sha256_file(path) != expected["sha256"]:
             problems.append(f"{path}: content changed (SHA-256 differs)")
     return problems

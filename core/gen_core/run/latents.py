@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from gen_core.condition import Conditions
+from gen_core.tensor_file import read_tensors
 
 
 def as_stored(told: list[Conditions], views: int) -> dict[str, Tensor]:
@@ -21,7 +21,10 @@ def as_stored(told: list[Conditions], views: int) -> dict[str, Tensor]:
 
 
 def stored_latents(folder: Path, split: str) -> tuple[Tensor, Conditions]:
-    """z (views, N, c, d, h, w) and the conditions (views, N, ...) that `encode` wrote for a split."""
-    tensors = load_file(folder / f"latents-{split}.safetensors")
+    """z (views, N, c, d, h, w) and the conditions (views, N, ...) that `encode` wrote for a split.
+
+    Raises: DamagedFile naming the file.
+    """
+    tensors, _ = read_tensors(folder / f"latents-{split}.safetensors")
     named = lambda key: {n.removeprefix(f"{key}."): v for n, v in tensors.items() if n.startswith(f"{key}.")}
     return tensors["z"], Conditions(named("value"), named("present"))

@@ -81,14 +81,14 @@ def set_aside(folder: Path, reasons: dict[str, list[str]]) -> None:
     rows = sorted({row["id"]: row for row in (*before, *manifest["samples"])}.values(), key=lambda r: r["index"])
     if not reasons and not before:
         return
-    aside.mkdir(exist_ok=True)
+    atomic.make_folder(aside)
     atomic.write_json(aside / ASIDE_LIST, {"samples": [{**r, "reasons": reasons.get(r["id"], [])} for r in rows]})
     kept, dropped = [], []
     for row in rows:
         here, there = (aside, folder) if row["id"] in reasons else (folder, aside)
         for name in row["files"]:
             if (there / name).exists():
-                (here / name).parent.mkdir(parents=True, exist_ok=True)
+                atomic.make_folder((here / name).parent)
                 (there / name).replace(here / name)
                 if (there / name).parent != there and not any((there / name).parent.iterdir()):
                     (there / name).parent.rmdir()

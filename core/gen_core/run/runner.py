@@ -6,9 +6,8 @@ import errno
 import os
 import platform
 import resource
-import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,13 +15,17 @@ from gen_core import atomic
 from gen_core.errors import RunError, UsageError
 from gen_core.run.context import RunContext
 from gen_core.run.fingerprint import differences
-from gen_core.run.folder import computing, find_equal, read_json
+from gen_core.run.folder import DONE, computing, find_equal, read_json, read_sealed, write_sealed
 from gen_core.run.graph import StepSpec, downstream
 from gen_core.run.steps import work_of
 
 STARTED = "started.json"
 DERIVED = ("reject", "evaluate", "report")  # cheap to make again from what lies upstream: a change just redoes them
-NO_ROOM = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
+NO_ROOM = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file is larger than this system allows",
+}
 NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -40,7 +43,7 @@ def fingerprints(ctx: RunContext, steps: list[StepSpec]) -> dict[str, str]:
     for step in steps:
         origin = taken_from(ctx, step)
         if origin is not None:
-            prints[step.name] = read_json(origin / "done.json")["fingerprint"]
+            prints[step.name] = (read_sealed(origin / DONE) or {})["fingerprint"]
         else:
             prints[step.name] = step.print(prints)
     return prints
@@ -52,7 +55,7 @@ def taken_from(ctx: RunContext, step: StepSpec) -> Path | None:
         return None
     run = Path(ctx.recipe.table(step.table).from_)
     folder = run / "steps" / step.name
-    done = read_json(folder / "done.json")
+    done = read_sealed(folder / DONE)
     if not done:
         raise UsageError(f'{ctx.recipe.path}: [{step.table}] from = "{run}": no finished {folder}')
     return (folder / done["reference"]).resolve() if done.get("reference") else folder
@@ -62,13 +65,21 @@ def changed(ctx: RunContext, steps: list[StepSpec], prints: dict[str, str]) -> d
     """Steps that were started with other settings -> the lines that differ."""
     found = {}
     for step in steps:
-        started = read_json(ctx.folder.path / "steps" / step.name / STARTED)
+        started = _started(ctx.folder.path / "steps" / step.name)
         if not started or started.get("fingerprint") == prints[step.name]:
             continue
         lines = differences(started.get("settings", {}), step.settings)
         if lines or not set(step.upstream) & found.keys():
             found[step.name] = lines or ["made from other upstream results"]
     return found
+
+
+def _started(folder: Path) -> dict[str, Any] | None:
+    """With what a step was begun, None where it was not. Raises: RunError when that cannot be told."""
+    started = read_sealed(folder / STARTED)
+    if started is None and (folder / STARTED).exists():
+        raise RunError(f"{folder / STARTED}: damaged: with which settings? Delete {folder} to begin that step again")
+    return started
 
 
 def walk(
@@ -97,27 +108,49 @@ def walk(
     for step in steps:
         if only and step.name != only:
             continue
-        rows.append(_do(ctx, step, prints))
+        if not _is_done(ctx, step, prints[step.name]):
+            _require(ctx, step, [] if only is None else step.upstream)
+            for name in downstream(steps, step.name):  # what was derived from this step goes with it
+                if name in DERIVED and name != step.name:
+                    _clear(ctx, name)
+            rows.append(_do(ctx, step, prints[step.name]))
+        else:
+            rows.append({"step": step.name, "state": "skipped", "seconds": 0.0})
         if step.name == until:
             break
     return rows
 
 
 def _clear(ctx: RunContext, name: str) -> None:
-    folder = ctx.folder.path / "steps" / name
-    (folder / "done.json").unlink(missing_ok=True)  # first, so that a kill leaves an unfinished step
-    shutil.rmtree(folder, ignore_errors=True)
+    atomic.remove_folder(ctx.folder.path / "steps" / name)
 
 
-def _do(ctx: RunContext, step: StepSpec, prints: dict[str, str]) -> dict[str, Any]:
-    name, print_ = step.name, prints[step.name]
-    done = ctx.folder.done(name)
-    if done and done.get("fingerprint") == print_:
-        ctx.progress.step_started(name, "done before")
-        return {"step": name, "state": "skipped", "seconds": 0.0}
+def _is_done(ctx: RunContext, step: StepSpec, print_: str) -> bool:
+    """Whether there is nothing to do; a finished step that lost or changed a file is to be done again."""
+    done = ctx.folder.done(step.name)
+    if not done or done.get("fingerprint") != print_:
+        return False
+    problems = ctx.folder.problems(step.name)
+    if not problems:
+        ctx.progress.step_started(step.name, "done before")
+        return True
+    more = f" (and {len(problems) - 1} more)" if problems[1:] else ""
+    ctx.progress.say(f"{step.name}: made again: {problems[0]}{more}")
+    (ctx.folder.path / "steps" / step.name / DONE).unlink()
+    return False
+
+
+def _require(ctx: RunContext, step: StepSpec, to_check: Sequence[str]) -> None:
+    """Raises: UsageError when a step upstream is not finished, RunError when one of `to_check` is damaged."""
     for upstream in step.upstream:
         if ctx.folder.done(upstream) is None:
-            raise UsageError(f"step '{name}' needs '{upstream}', which is not finished in {ctx.folder.path}")
+            raise UsageError(f"step '{step.name}' needs '{upstream}', which is not finished in {ctx.folder.path}")
+        for problem in ctx.folder.problems(upstream) if upstream in to_check else ():
+            raise RunError(f"{problem}; `gen run` makes step '{upstream}' again")
+
+
+def _do(ctx: RunContext, step: StepSpec, print_: str) -> dict[str, Any]:
+    name = step.name
     try:
         if name in DERIVED or name == "sample":
             return _compute(ctx, step, print_, None)
@@ -146,23 +179,27 @@ def _compute(ctx: RunContext, step: StepSpec, print_: str, origin: Path | None) 
     """Take a step from `origin` by reference, or do its work."""
     name, folder = step.name, ctx.folder.path / "steps" / step.name
     head = {"fingerprint": print_, "settings": step.settings}
-    folder.mkdir(parents=True, exist_ok=True)
+    started = _started(folder)
+    if started is None and folder.exists() and any(folder.iterdir()):
+        ctx.progress.say(f"{name}: begins again: {folder / STARTED} is missing, so what lies there may be of anything")
+        _clear(ctx, name)
+    atomic.make_folder(folder)
     if origin is not None:
         ctx.folder.refer(name, origin, head)
         ctx.progress.step_started(name, f"taken from {origin}")
         return {"step": name, "state": "shared", "seconds": 0.0}
-    resumed = (folder / STARTED).exists()
-    atomic.write_json(folder / STARTED, head)
-    ctx.progress.step_started(name, "goes on" if resumed else "")
+    write_sealed(folder / STARTED, head)
+    ctx.progress.step_started(name, "goes on" if started else "")
     start = time.perf_counter()
     extra: dict[str, Any] = {}
+    published: Sequence[str] = ()
     try:
         record = work_of(step)(ctx, step, folder)
-        extra = record.pop("cost", {})
+        extra, published = record.pop("cost", {}), record.pop("published", ())
     finally:
         seconds = time.perf_counter() - start
         _spend(ctx, folder, seconds, extra)
-    ctx.folder.finish(name, {**head, **record})
+    ctx.folder.finish(name, {**head, **record}, published)
     ctx.progress.step_finished(name, seconds, "")
     write_cost(ctx)
     return {"step": name, "state": "done", "seconds": seconds}
@@ -180,7 +217,9 @@ def raise_clear(error: OSError, folder: Path) -> NoReturn:
 
 def _spend(ctx: RunContext, folder: Path, seconds: float, extra: dict[str, Any]) -> None:
     """Add the time of this attempt to the step's cost.json."""
-    cost = read_json(folder / "cost.json") or {"seconds": 0.0, "attempts": 0}
+    cost = read_json(folder / "cost.json")
+    if not isinstance(cost, dict) or not {"seconds", "attempts"} <= cost.keys():
+        cost = {"seconds": 0.0, "attempts": 0}
     cost["seconds"] = round(cost["seconds"] + seconds, 3)
     cost["attempts"] += 1
     cost["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

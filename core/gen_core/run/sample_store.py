@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from gen_core import atomic
 from gen_core.dataset import Split
 from gen_core.run.drawn import Drawn, Under
 from gen_core.run.folder import RunFolder, read_json
+from gen_core.tensor_file import DamagedFile, read_tensors, write_tensors
 from gen_core.volume import Sample
 
 REJECTED = "rejected.json"
@@ -42,16 +40,13 @@ def write_chunk(path: Path, drawn: Drawn) -> None:
     for name in sorted({name for u in drawn.under for name in u.masks}):  # a sample without the mask has an empty one
         masks = [np.broadcast_to(u.masks.get(name, np.zeros((1, 1, 1), bool)), shape) for u in drawn.under]
         tensors[f"mask.{name}"] = torch.from_numpy(np.stack(masks).astype(np.uint8)).contiguous()
-    words = {"under": json.dumps([u.told for u in drawn.under])}
-    with atomic.replacing(path) as beside:
-        save_file(tensors, beside, words)
+    write_tensors(path, tensors, {"under": [u.told for u in drawn.under]})
 
 
 def read_chunk(path: Path) -> tuple[Tensor, list[Under]]:
-    """x (n, C, D, H, W) of a chunk and what each sample was drawn under."""
-    tensors = load_file(path)
-    with safe_open(path, "pt") as file:
-        words = json.loads((file.metadata() or {}).get("under", "[]"))
+    """x (n, C, D, H, W) of a chunk and what each sample was drawn under. Raises: DamagedFile naming the chunk."""
+    tensors, told = read_tensors(path)
+    words = told.get("under", [])
     n = len(tensors["x"])
     part = lambda kind, k: {
         name.removeprefix(kind): value[k] for name, value in tensors.items() if name.startswith(kind)
@@ -69,16 +64,22 @@ def read_chunk(path: Path) -> tuple[Tensor, list[Under]]:
 class SampleStore(Split):
     """Accepted samples in rising index; each access reads one volume. Views are the volumes themselves.
 
-    batch: [sample] batch, which says where sample i lies. rejected: ids to leave out.
+    batch: [sample] batch, which says where sample i lies. rejected: ids to leave out. A chunk is held against its
+    hash before its first sample is given.
+    Raises: DamagedFile naming the chunk.
     """
 
     def __init__(self, step: Path, batch: int, rejected: frozenset[str] = frozenset()):
         self.step, self.batch = step, batch
         self.indices: list[int] = []
+        self._sound: set[Path] = set()
         for path in sorted((step / "chunks").glob("chunk-*.safetensors")):
             first = int(path.stem.split("-")[1]) * batch
-            with safe_open(path, "numpy") as file:
-                n = file.get_slice("x").get_shape()[0]
+            try:
+                with safe_open(path, "numpy") as file:
+                    n = file.get_slice("x").get_shape()[0]
+            except (OSError, SafetensorError) as error:
+                raise DamagedFile(f"{path}: damaged ({error})") from None
             self.indices += [i for i in range(first, first + n) if sample_id(i) not in rejected]
 
     def __len__(self) -> int:
@@ -86,7 +87,7 @@ class SampleStore(Split):
 
     def volume(self, index: int) -> np.ndarray:
         """x (C, D, H, W) of sample number `index`."""
-        with safe_open(chunk_path(self.step, index // self.batch), "numpy") as file:
+        with safe_open(self._chunk(index), "numpy") as file:
             return np.ascontiguousarray(file.get_slice("x")[index % self.batch])
 
     def condition(self, index: int) -> dict[str, Any]:
@@ -97,8 +98,15 @@ class SampleStore(Split):
         """Name -> (D, H, W) bool of the masks that sample number `index` was asked to follow."""
         return {name: value.astype(bool) for name, value in self._read(index, "mask.").items()}
 
+    def _chunk(self, index: int) -> Path:
+        path = chunk_path(self.step, index // self.batch)
+        if path not in self._sound:
+            read_tensors(path)
+            self._sound.add(path)
+        return path
+
     def _read(self, index: int, kind: str) -> dict[str, Any]:
-        with safe_open(chunk_path(self.step, index // self.batch), "numpy") as file:
+        with safe_open(self._chunk(index), "numpy") as file:
             names = [name for name in file.keys() if name.startswith(kind)]
             return {name.removeprefix(kind): file.get_slice(name)[index % self.batch] for name in names}
 

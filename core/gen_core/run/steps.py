@@ -9,7 +9,6 @@ from typing import Any
 
 import attrs
 import torch
-from safetensors.torch import load_file, save_file
 
 from gen_core import atomic
 from gen_core.batch import Batch, collate
@@ -43,6 +42,7 @@ from gen_core.run.sample_store import (
 from gen_core.run.sampling import chunks, sample_seed
 from gen_core.run.selection import SampleScores, selects_by_samples
 from gen_core.run.view import FinishedRun
+from gen_core.tensor_file import problem_of, write_tensors
 
 SPLITS = ("train", "val")
 
@@ -195,8 +195,7 @@ def encode(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
                 ctx.progress.update(step.name, k + 1, -(-len(split) // options.batch), {}, None)
         if not torch.isfinite(z).all():
             raise DataError(f"[codec] encodes '{name}' to NaN or infinite latents; fit it longer or with a lower lr")
-        with atomic.replacing(folder / f"latents-{name}.safetensors") as path:
-            save_file({"z": z, **as_stored(told, views)}, path)
+        write_tensors(folder / f"latents-{name}.safetensors", {"z": z, **as_stored(told, views)})
         shapes[name] = list(z.shape)
     atomic.write_json(folder / "calibration.json", calibration)
     return {"latents": shapes, **approximations(ctx.recipe)}
@@ -220,7 +219,7 @@ def sample(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
     options = ctx.recipe.sample
     timing = {"sampling_seconds": 0.0, "decode_seconds": 0.0, "volumes": 0}
     work = chunks(options.n, options.batch)
-    to_draw = [chunk for chunk in work if not _readable(chunk_path(folder, chunk))]
+    to_draw = [chunk for chunk in work if not _drawn(ctx, chunk_path(folder, chunk))]
     with Background() as beside:
         for drawn in draw(ctx, to_draw):
             beside.do(write_chunk, chunk_path(folder, drawn.chunk), drawn)
@@ -232,13 +231,14 @@ def sample(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
     return {"volumes": options.n, "head": head, "cost": timing}
 
 
-def _readable(path: Path) -> bool:
-    """Whether a chunk written earlier is whole; a damaged one is drawn again."""
-    try:
-        load_file(path)
-    except Exception:
+def _drawn(ctx: RunContext, path: Path) -> bool:
+    """Whether a chunk was written earlier and is whole; a damaged one is drawn again."""
+    if not path.exists():
         return False
-    return True
+    problem = problem_of(path)
+    if problem:
+        ctx.progress.say(f"sample: drawn again: {problem}")
+    return not problem
 
 
 def sample_head(ctx: RunContext) -> dict[str, Any]:
@@ -311,7 +311,7 @@ def evaluate(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
         if rows:  # a memorization metric: its distances belong beside each sample
             nearest = {row["id"]: row["distance"][0] for row in rows if row["distance"]}
             note_neighbours(ctx.folder.path / "samples", nearest, result["protocol"])
-    return {"metrics": sorted(results)}
+    return {"metrics": sorted(results), "published": ["metrics.json"]}
 
 
 def report(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
@@ -319,7 +319,8 @@ def report(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
     table = ctx.recipe.tables_of("report")[0]
     page = table.component.build(table.options, None)
     files = page.write(FinishedRun(ctx), ctx.folder.path / "report.html")
-    return {"pages": [str(f.relative_to(ctx.folder.path)) for f in files]}
+    pages = [str(f.relative_to(ctx.folder.path)) for f in files]
+    return {"pages": pages, "published": pages}
 
 
 WORK: dict[str, Callable[[RunContext, StepSpec, Path], dict[str, Any]]] = {

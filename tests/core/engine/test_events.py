@@ -17,7 +17,7 @@ def test_lines_are_json_with_kind_stage_step_and_values(tmp_path):
     log.write("train", "fit.codec", 3, {"loss": torch.tensor(0.5), "n": np.float32(2)}, note="ok", of=(1, 2))
     (line,) = (tmp_path / "run" / "events.jsonl").read_text().splitlines()
     event = json.loads(line)
-    assert event.pop("time") > 1.6e9
+    assert event.pop("time") > 1.6e9 and len(event.pop("crc")) == 8
     assert event == {"kind": "train", "stage": "fit.codec", "step": 3, "values": {"loss": 0.5, "n": 2.0},
                      "note": "ok", "of": [1, 2]}  # fmt: skip
 
@@ -36,6 +36,16 @@ def test_a_torn_last_line_is_ignored_and_not_glued_to_the_next(tmp_path):
     assert [e["step"] for e in read_events(path)] == [1]
     EventLog(path).write("train", "a", 2)
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2]
+
+
+def test_a_damaged_line_is_left_out(tmp_path):
+    path = tmp_path / "e.jsonl"
+    log = EventLog(path)
+    for step, loss in ((1, 0.25), (2, 0.5), (3, 0.75)):
+        log.write("train", "a", step, {"loss": loss}, note="a line\u2028of two")
+    path.write_text(path.read_text().replace('"loss": 0.5', '"loss": 0.6'))
+    assert [(e["step"], e["values"]["loss"]) for e in log.read()] == [(1, 0.25), (3, 0.75)]
+    assert log.drop_after("a", 1) == 1 and [e["step"] for e in log.read()] == [1]
 
 
 def test_a_file_of_one_torn_line_becomes_empty(tmp_path):

@@ -1,0 +1,112 @@
+"""The run that is killed and damaged: every step and every kind of file, in about a second; and what must be equal."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+RECIPE = """
+# A run of a second.  gen run small.toml
+gen = 1
+name = "small"
+[volume]
+size = [4, 8, 12]
+[split]
+val = 0.25
+[dataset]
+use = "retina-phantom"
+subjects = 12
+workers = 1
+[codec]
+use = "vqgan"
+stride = [2, 4, 4]
+levels = 2
+width = 4
+multipliers = [1, 1]
+blocks_encoder = 1
+blocks_decoder = 1
+norm_groups = 2
+latent_channels = 2
+codes = 8
+[codec.codebook]
+queue = 64
+[codec.discriminator]
+start = 2
+width = 4
+layers = 1
+[codec.fit]
+steps = 6
+batch = 2
+precision = "float32"
+checkpoint_every = 2
+validate_every = 2
+log_every = 2
+select = "l1"
+[prior]
+use = "ddpm3d"
+base = 8
+multipliers = [1]
+attention = "none"
+steps = 10
+[prior.fit]
+steps = 6
+batch = 2
+ema = 0.9
+ema_start = 0
+ema_every = 1
+checkpoint_every = 2
+validate_every = 3
+log_every = 2
+[sampler]
+use = "ddim"
+[sample]
+n = 5
+batch = 2
+steps = 2
+[features.codec]
+use = "codec"
+[metrics.psnr]
+[metrics.fid]
+features = "features.codec"
+[metrics.outliers]
+features = "features.codec"
+neighbours = 2
+saturated = 0.001
+quantile = 0.3
+[evaluate.reject]
+by = ["metrics.outliers"]
+[report]
+off = true
+"""
+REPORTED = RECIPE.replace("[report]\noff = true", "[report]")  # drawing takes longer than all the rest together
+
+CLOCKS = ("cost.json", "timed.json", "events.jsonl", "report.html", "machine.json", "done.json")
+"""Files that hold times, or how often a step was begun: all others must be equal byte for byte."""
+
+
+def write_recipe(folder: Path, recipe: str = RECIPE) -> None:
+    """Make the working folder of one run."""
+    folder.mkdir(parents=True)
+    (folder / "small.toml").write_text(recipe)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of everything that must be equal: weights, latents, samples, scores, the locked recipe."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in CLOCKS and "checkpoints" not in path.parts
+    }
+
+
+def curves(folder: Path) -> list[dict]:
+    """The lines of events.jsonl that tell of losses and validation, without their times."""
+    lines = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    kept = [line for line in lines if line["kind"] in ("train", "validation", "epoch")]
+    return [{k: v for k, v in line.items() if k not in ("time", "crc")} for line in kept]
+
+
+def leftovers(folder: Path) -> list[str]:
+    """Files on their way that stayed."""
+    return [str(path.relative_to(folder)) for path in folder.rglob("*.partial*")]
