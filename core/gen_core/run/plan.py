@@ -21,6 +21,8 @@ from gen_core.run.context import RunContext
 from gen_core.run.folder import read_json
 from gen_core.run.graph import StepSpec, is_trainable, supporting_tables
 from gen_core.run.runner import STARTED
+from gen_core.tiling.forecast import whole_bytes
+from gen_core.tiling.tiles import Tiles
 from gen_core.volume import VolumeSpec
 
 META = torch.device("meta")
@@ -165,6 +167,11 @@ def _networks(ctx: RunContext, spec: VolumeSpec, shapes: list[str], plan: dict[s
     try:
         z, up, gflop_up = _measure(lambda: codec.encode(x))
         _, down, gflop_down = _measure(lambda: codec.decode(z))
+        if is_trainable(table) and table.options.fit.crop:
+            cut = [c or n for c, n in zip(table.options.fit.crop, spec.size)]
+            z_cut, up, _ = _measure(lambda: codec.encode(torch.empty((1, *spec.shape[:1], *cut), device=META)))
+            down = _measure(lambda: codec.decode(z_cut))[1]
+            shapes.append(f"codec training crop {(spec.shape[0], *cut)}")
         if tuple(z.shape[1:]) != shape:
             raise GenError(f"[codec] says latents are {shape} but makes {tuple(z.shape[1:])}")
         plan["gflop"].update(encode=round(gflop_up, 1), decode=round(gflop_down, 1))
@@ -173,6 +180,7 @@ def _networks(ctx: RunContext, spec: VolumeSpec, shapes: list[str], plan: dict[s
             others = list(codec.groups())[1:]
             if others:
                 notes.append(f"[codec] memory: without the activations of its {', '.join(others)}")
+        _tiling(ctx, codec, plan, notes)
     except NotImplementedError as error:  # an operation without a meta kernel: say so, forecast the rest
         notes.append(f"codec: no forecast on the meta device ({str(error).splitlines()[0]})")
     if "prior" not in recipe.tables:
@@ -198,6 +206,31 @@ def _networks(ctx: RunContext, spec: VolumeSpec, shapes: list[str], plan: dict[s
         plan["memory_gib"]["sample"] = round((_count(prior) * 4 + _count(codec) * 4 + n * bytes_ * 0.1) / 2**30, 2)
     except (NotImplementedError, AttributeError) as error:  # no meta kernel, or neither `denoise` nor `draw`
         notes.append(f"prior: no forecast on the meta device ({str(error).splitlines()[0]})")
+
+
+def _tiling(ctx: RunContext, codec: Any, plan: dict[str, Any], notes: list[str]) -> None:
+    """Memory of coding one volume, and in which tiles where it does not go as a whole."""
+    tiles = Tiles(ctx.recipe.tiling, ctx.device, ctx.folder.path)
+    if ctx.recipe.tiling.mode == "fast":
+        notes.append('[tiling] mode = "fast": overlapping tiles, each normalized by itself: approximate')
+    for name, graph in codec.graphs().items():
+        size = codec.spec.size
+        ends = 4 * _numel(codec.spec.shape) + (graph.nodes[0] if name == "decode" else graph.output).bytes
+        wanted = tuple(min(a, b) for a, b in zip(size, graph.output.size)) if name == "decode" else None
+        choice = tiles.choose(graph, wanted)  # type: ignore[arg-type]
+        told = choice.forecast
+        if told is None:
+            if ctx.recipe.tiling.mode != "fast":
+                plan["memory_gib"][name] = round((ends + whole_bytes(graph)) / 2**30, 2)
+            continue
+        held = told.kept * choice.in_memory
+        plan["memory_gib"][name] = round((ends + told.work + held) / 2**30, 2)
+        where = "memory" if choice.in_memory else f"a file in {tiles.scratch}"
+        tile = " x ".join(str(t or "all") for t in choice.tile or ())
+        notes.append(
+            f"[tiling] {name}: tiles of {tile} voxels in {told.passes} passes, {told.computed:.2f} x the arithmetic; "
+            f"{told.kept / 2**30:.1f} GiB of activations in {where}"
+        )
 
 
 def _supporting(ctx: RunContext, spec: VolumeSpec, plan: dict[str, Any], notes: list[str]) -> None:

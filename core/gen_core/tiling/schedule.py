@@ -45,7 +45,7 @@ def schedule(graph: Graph, largest: float = float("inf")) -> list[Pass]:
         later = {i for r in reads[k + 1 :] for i in r}
         done = [i for i in reads[k] if i and i not in later]
         keep = target in held
-        over = next((i for i in done if keep and _in_place(graph, target, i)), None)
+        over = next((i for i in done if keep and _in_place(graph, target, i, set(reads[k]))), None)
         rest = tuple(i for i in done if i != over)
         passes.append(Pass(target, tuple(reads[k]), target in normed, keep, over, rest))
     return passes
@@ -64,14 +64,14 @@ def sources(graph: Graph, target: int, held: set[int]) -> list[int]:
     return sorted(found) if target else [0]
 
 
-def _in_place(graph: Graph, target: int, source: int) -> bool:
+def _in_place(graph: Graph, target: int, source: int, starts: set[int]) -> bool:
     """Whether `target` reads `source` voxel by voxel only, so that it may take its place in the store."""
     nodes = graph.nodes
     if (nodes[target].channels, nodes[target].size) != (nodes[source].channels, nodes[source].size):
         return False
     near, far = {source}, set()  # nodes that depend on `source`: voxel by voxel, or otherwise
     for i in range(source + 1, target + 1):
-        inputs = set(nodes[i].inputs)
+        inputs = set() if i in starts else set(nodes[i].inputs)
         if inputs & far or (inputs & near and nodes[i].kind not in ("point", "norm")):
             far.add(i)
         elif inputs & near:

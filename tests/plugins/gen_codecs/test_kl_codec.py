@@ -150,7 +150,7 @@ def test_losses_are_the_weighted_terms(volumes):
     with torch.no_grad():
         mean, log_variance = codec.posterior(x)
         eps = torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))
-        x_hat = codec._reconstructed(mean + (0.5 * log_variance).exp() * eps)
+        x_hat = codec._decoded(mean + (0.5 * log_variance).exp() * eps)
         fake, real = codec.critics["volume"](x_hat)[-1], codec.critics["volume"](x)[-1]
         kl = 0.5 * (mean**2 + log_variance.exp() - log_variance - 1).sum() / len(x)
     assert set(item.losses) == {"l1", "kl", "gan_volume"}

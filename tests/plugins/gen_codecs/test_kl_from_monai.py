@@ -62,7 +62,7 @@ def agree(codec, network, size, flat=False):
     with torch.no_grad():
         mean, log_variance = codec.posterior(x)
         want, sigma = network.encode(thin(x))
-        x_hat, want_x = codec._reconstructed(mean), network.decode(want)
+        x_hat, want_x = codec._decoded(mean), network.decode(want)
     for a, b in ((mean, want), ((0.5 * log_variance).exp(), sigma), (x_hat, want_x)):
         assert (thin(a) - b).abs().max() < 1e-5 * b.abs().max().clamp_min(1)
         assert b.std() > 1e-3  # something was compared

@@ -117,7 +117,7 @@ def test_the_loss_is_the_summed_squared_error_and_beta_times_the_divergence(volu
     with torch.no_grad():
         mean, log_variance = codec.posterior(x)
         eps = torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))
-        x_hat = codec._reconstructed(mean + (0.5 * log_variance).exp() * eps)
+        x_hat = codec._decoded(codec._unfolded(mean + (0.5 * log_variance).exp() * eps))
     normal = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
     kl = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).sum() / 3
     want = torch.nn.functional.mse_loss(x_hat, x, reduction="sum") / 3
@@ -134,7 +134,7 @@ def test_the_likelihood_is_a_gaussian_of_variance_one_half(volumes):
     with torch.no_grad():
         mean, log_variance = codec.posterior(x)
         eps = torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))
-        x_hat = codec._reconstructed(mean + (0.5 * log_variance).exp() * eps).double()
+        x_hat = codec._decoded(codec._unfolded(mean + (0.5 * log_variance).exp() * eps)).double()
     density = torch.distributions.Normal(x_hat, math.sqrt(0.5)).log_prob(x.double()).sum() / 2
     constant = -0.5 * math.log(math.pi) * x[0].numel()
     assert item.losses["squared_error"].item() == pytest.approx((constant - density).item(), rel=1e-5)
