@@ -77,10 +77,11 @@ def test_a_built_in_name_is_not_taken_over(rows, site, command):
         "gen-shadows": "conflict",
     }
     recipe = ROOT / "recipes" / "tiny.toml"
-    out = command(site, "recipes", "show", recipe, GEN_PLUGINS="gen-shadows,gen-good")
+    out = command(site, "recipes", "validate", recipe, GEN_PLUGINS="gen-shadows,gen-good")
     assert out.returncode == 2
-    assert "codec 'vqgan' is offered twice" in out.stderr and "gen-shadows 1.0 (gen_shadows)" in out.stderr
-    assert "GEN_PLUGINS" in out.stderr and "Traceback" not in out.stderr
+    said = out.stdout + out.stderr
+    assert "codec 'vqgan' is offered twice" in said and "gen-shadows 1.0 (gen_shadows)" in said
+    assert "GEN_PLUGINS" in said and "Traceback" not in said
 
 
 def test_no_stranger_is_imported_where_gen_works_and_none_at_all_when_switched_off(strangers, command, tmp_path):
@@ -121,9 +122,10 @@ def test_a_run_goes_on_beside_them(site, command, tmp_path):
         '[codec]\nuse = "absent"\n'
     )
     words = ("run", recipe, "--out", tmp_path / "run", "--json", "--until", "prepare")
-    out = command(site, "recipes", "show", recipe, GEN_PLUGINS=allowed)
+    out = command(site, "recipes", "validate", recipe, GEN_PLUGINS=allowed)
     assert out.returncode == 2
-    assert "no codec 'absent'" in out.stderr and "not loaded, see `gen plugins list`" in out.stderr
+    said = out.stdout + out.stderr
+    assert "no codec 'absent'" in said and " plugins not loaded, see `gen plugins list`" in said
     out = command(site, *words, "--set", "codec.use=identity", GEN_PLUGINS=allowed, cwd=tmp_path)
     assert out.returncode == 0, out.stderr
     assert json.loads(out.stdout)["steps"][0]["state"] == "done"
