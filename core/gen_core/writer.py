@@ -48,7 +48,13 @@ class RawVolume:
 
 
 class Reader(ABC):
-    """Opens one kind of file or folder; registered so that inspection and data sets find it by content."""
+    """Opens one kind of file or folder; registered so that inspection and data sets find it by content.
+
+    A reader may also say `files(path)`, everything its content depends on (else: the file, or all of a folder), and
+    `version`, an integer that enters cache keys (else: that of its registration).
+    """
+
+    cubes = True  # whether its volumes may have an axis of bands; data sets of cubes pass over readers without
 
     @abstractmethod
     def recognizes(self, path: Path) -> bool:

@@ -30,7 +30,7 @@ from gen_hyperspectral.preprocess import Policy, preprocess
 from gen_hyperspectral.scaling import LazyScale, estimate_scale, fixed_scale
 from gen_hyperspectral.sources import Source, find_sources, open_source, subjects_of
 
-VERSION = 1  # of the preprocessing: part of every cache key
+VERSION = 2  # of the preprocessing: part of every cache key
 FINGERPRINT_BYTES = 16 << 20  # files up to this size enter the fingerprint with their content
 
 

@@ -55,8 +55,8 @@ class Hyperspectral:
 
     root: str = ""  # folder or file; required
     pattern: str = "**/*"  # which files of the folder; those no reader recognizes are passed over
-    variable: str = ""  # array of an .npz or .mat, when several fit
-    axes: Axes = "auto"  # order of the axes in .npy, .npz, .mat files that do not say it
+    variable: str = ""  # array of an .npz, .mat, HDF5 or zarr (by its path in it), when several fit
+    axes: Axes = "auto"  # order of the axes in files that do not say it
     wavelengths_nm: tuple[float, ...] | None = None  # of the files' bands, where the files do not say them
     wavelength_units: Literal["", "nm", "um"] = ""  # of wavelengths in files without a unit; "" = guess
     subject: str = ""  # regular expression with one group on the relative path, or the index of a path part

@@ -53,13 +53,16 @@ def choose_variable(
     raise DataError(f"{path}: several arrays could be the cube ({listed}); choose one with dataset.variable")
 
 
-def stored_axes(shape: tuple[int, ...], axes: str, bands: int | None) -> tuple[str, list[str]]:
+def stored_axes(shape: tuple[int, ...], axes: str, bands: int | None, custom: str = "") -> tuple[str, list[str]]:
     """The order of the axes of a 3-D array, and warnings.
 
-    axes: "auto" or the order itself. bands: number of wavelengths, None if unknown.
+    axes: "auto" or the order itself. bands: number of wavelengths, None if unknown. custom: the order that a format
+    means where nothing speaks against it.
     """
     if axes != "auto":
         return axes, []
+    if custom and (bands is None or shape[custom.index("b")] == bands or bands not in shape):
+        return custom, []
     if bands is not None and shape.count(bands) >= 1:
         if shape[2] == bands:
             return "yxb", []

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from gen_core.errors import DataError
+from gen_hyperspectral.cube_names import stem_of
 from gen_hyperspectral.layout import one_line
 
 
 def mask_path(cube: Path, pattern: str) -> Path:
     """The file a pattern such as "{stem}_vein.png" names for a cube."""
-    return cube.parent / pattern.replace("{stem}", cube.stem)
+    return cube.parent / pattern.replace("{stem}", stem_of(cube))
 
 
 def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:

@@ -20,6 +20,7 @@ import numpy as np
 from attrs import frozen
 
 from gen_core.errors import DataError
+from gen_hyperspectral.limits import DEFLATE_LIMIT
 
 ELEMENTS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
@@ -28,7 +29,6 @@ MATRIX, COMPRESSED = 14, 15
 COMPLEX = 0x0800  # bit of the array flags
 HEADER = 128
 HEAD_BYTES = 1 << 16  # flags, dimensions and name of an array fit in this
-DEFLATE_LIMIT = 1032  # deflate cannot expand further than this: a larger promise is a lie
 CHUNK = 1 << 20
 
 

@@ -9,8 +9,8 @@ def register_datasets(register):
         "hyperspectral",
         options="gen_hyperspectral.dataset_options:Hyperspectral",
         build="gen_hyperspectral.dataset:build",
-        version=1,
-        summary="A folder of hyperspectral cubes (npy, npz, ENVI, MATLAB v5), or crops of one large cube.",
+        version=2,
+        summary="A folder of hyperspectral cubes in any format that a reader opens, or crops of one large cube.",
     )
     register(
         "retina-phantom",
@@ -30,15 +30,19 @@ def register_datasets(register):
 
 @hookimpl
 def register_readers(register):
-    for name, summary in (
-        ("npy", "numpy .npy and .npz arrays with an optional wavelength sidecar."),
-        ("envi", "ENVI header and data (bsq, bil, bip; both byte orders)."),
-        ("mat", "MATLAB v5 files; asks which variable when several fit."),
+    for name, file, summary in (
+        ("npy", "npy", "numpy .npy and .npz arrays with an optional wavelength sidecar."),
+        ("envi", "envi", "ENVI header and data (bsq, bil, bip; both byte orders)."),
+        ("mat", "mat", "MATLAB v5 and v7.3 files; asks which variable when several fit."),
+        ("hdf5", "hdf5", "HDF5 and netCDF-4: a 3-D array, named by its path when several fit (extra `hyper`)."),
+        ("tiff", "tiff", "TIFF and BigTIFF stacks, and folders of single-band TIFFs (extra `hyper`)."),
+        ("zarr", "zarr", "zarr folders, formats 2 and 3 (blosc, zstd and lz4: extra `hyper`)."),
+        ("nifti-cube", "nifti_cube", "NIfTI whose slices are bands, .nii and .nii.gz, for data sets of cubes."),
     ):
         register(
             name,
-            options=f"gen_hyperspectral.reader_options:{name.title()}Reader",
-            build=f"gen_hyperspectral.read_{name}:build",
+            options=f"gen_hyperspectral.reader_options:{file.title().replace('_', '')}Reader",
+            build=f"gen_hyperspectral.read_{file}:build",
             version=1,
             summary=summary,
         )

@@ -59,14 +59,14 @@ def preprocess(
     name: the file, for messages. good: every good band, what "fill" may interpolate from. A reflectance scale
     factor of the file (meta "scale_factor") divides the values. Raises: DataError when the policy refuses.
     """
-    array = raw.array
-    y, x, _ = array.shape
+    y, x, _ = raw.array.shape
     depth, height, width = out.shape
     rows, columns = axis_weights(y, height), axis_weights(x, width)
     counts = Counts()
     reader = _Bands(raw, selection, policy, good, wavelength, counts)
     # output rows a block: bounded by the float32 copy of the source rows they need
-    per_source_row = max(len(selection.index) * x * 4, 0 if reader.by_band else array[:1].nbytes)
+    # nothing of the container decides: products of other blocks would differ in their last bit
+    per_source_row = len(selection.index) * x * 4
     per_row = per_source_row * max(1.0, y / height)
     step = max(1, min(height, int(BLOCK_BYTES / per_row)))
     keep_size = (y, x) == (height, width)
@@ -93,7 +93,7 @@ def preprocess(
                 part = both[:-1] / cover
             part[:, cover < COVERED] = np.nan
             out[:, first:last] = part
-        release(array)
+        release(reader.array)
         release(out)
     factor = raw.meta.get("scale_factor")
     if factor:
@@ -118,20 +118,25 @@ class _Bands:
         wavelength: np.ndarray | None,
         counts: Counts,
     ):
-        self.array, self.selection, self.policy, self.counts = raw.array, selection, policy, counts
+        self.selection, self.policy, self.counts = selection, policy, counts
         nodata = policy.nodata if policy.nodata is not None else raw.nodata
         self.nodata = None if nodata is None else np.float32(nodata)
-        self.good = selection.index if good is None else good
-        self.wavelength = wavelength
-        self.counted = 0  # rows whose values are in the counts: blocks share the row at their border
-        self.by_band = raw.array.strides[2] == max(raw.array.strides)
-        self.by_pixel = raw.array.strides[2] == raw.array.itemsize  # bands lie side by side
         self.may_miss = raw.array.dtype.kind == "f" or self.nodata is not None
+        good = selection.index if good is None else good
+        order = good if wavelength is None else good[np.argsort(wavelength[good])]
+        self.at = order.astype(np.float64) if wavelength is None else wavelength[order]
+        self.counted = 0  # rows whose values are in the counts: blocks share the row at their border
+        self.array, self.index, self.order = raw.array, selection.index, order
+        if hasattr(raw.array, "select"):  # in pieces: only these bands are unpacked
+            filling = self.may_miss and policy.nan == "fill"
+            bands = np.union1d(selection.index, order) if filling else np.unique(selection.index)
+            self.array = raw.array.select(bands)
+            self.index, self.order = np.searchsorted(bands, selection.index), np.searchsorted(bands, order)
 
     def read(self, begin: int, end: int) -> tuple[np.ndarray, np.ndarray | None]:
         """(D, rows, X) of rows begin..end, and the valid pixels (rows, X) or None when all are."""
         block = self.array[begin:end]
-        values = self._gather(block, self.selection.index)
+        values = self._gather(block, self.index)
         new = max(self.counted - begin, 0)
         self.counted = end
         invalid = None
@@ -164,14 +169,14 @@ class _Bands:
 
     def _copy(self, block: np.ndarray, index: np.ndarray, values: np.ndarray) -> None:
         rows, _, bands = block.shape
-        if self.by_pixel and len(index) > bands // 8:
+        if block.strides[2] == block.itemsize and len(index) > bands // 8:  # bands lie side by side
             # one pass over the pixels, row by row: a band at a time would fetch every cache line for every band
             for r in range(rows):
                 values[:, r] = block[r].astype(np.float32).T[index]
         else:
             for k, band in enumerate(index):
                 values[k] = block[:, :, band]
-                if self.by_band:
+                if block.strides[2] == max(block.strides):
                     # not after the block: a system with huge pages maps 2 MiB of the file for each band touched
                     release(block)
 
@@ -187,14 +192,12 @@ class _Bands:
     def _fill(self, block: np.ndarray, values: np.ndarray, missing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Missing values interpolated along wavelength from every good band; and the pixels that have none."""
         touched = missing.any(axis=0)
-        order = self.good if self.wavelength is None else self.good[np.argsort(self.wavelength[self.good])]
-        at = order.astype(np.float64) if self.wavelength is None else self.wavelength[order]
-        spectra = self._gather(block, order)[:, touched]  # (G, P)
+        spectra = self._gather(block, self.order)[:, touched]  # (G, P)
         bad = self._missing(spectra)
         if bad is not None:
-            spectra = interpolate(spectra, bad, at)
-        place = {int(band): g for g, band in enumerate(order)}
-        values[:, touched] = spectra[[place[int(band)] for band in self.selection.index]]
+            spectra = interpolate(spectra, bad, self.at)
+        place = {int(band): g for g, band in enumerate(self.order)}
+        values[:, touched] = spectra[[place[int(band)] for band in self.index]]
         lost = ~np.isfinite(values).all(axis=0)
         values[:, lost] = 0.0
         return values, lost

@@ -16,22 +16,13 @@ from numpy.lib import format as npy_format
 
 from gen_core.errors import DataError
 from gen_core.writer import RawVolume, Reader
-from gen_hyperspectral.layout import (
-    BAD_BAND_NAMES,
-    GOOD_BAND_NAMES,
-    WAVELENGTH_NAMES,
-    as_yxb,
-    bad_bands_of,
-    choose_variable,
-    one_line,
-    stored_axes,
-    wavelengths_of,
-)
+from gen_hyperspectral.cube_facts import VECTOR_NAMES, Facts, assemble
+from gen_hyperspectral.layout import choose_variable, one_line
+from gen_hyperspectral.limits import DEFLATE_LIMIT
 from gen_hyperspectral.reader_options import NpyReader as Options
-from gen_hyperspectral.wavelengths import find_sidecar, read_sidecar
+from gen_hyperspectral.wavelengths import find_sidecar
 
 MAGIC = b"\x93NUMPY"
-DEFLATE_LIMIT = 1032  # deflate cannot expand further than this: a larger promise is a lie
 
 
 def build(options: Options, context: Any = None) -> Reader:
@@ -87,46 +78,14 @@ class NpyCubes(Reader):
         warnings: list[str],
         name: str | None,
     ) -> RawVolume:
-        meta: dict[str, Any] = {"stored_shape": list(array.shape)}
-        if name:
-            meta["variable"] = name
-        side: dict[str, Any] = {}
-        source = path.name
-        sidecar = find_sidecar(path)
-        if sidecar is not None:
-            side = read_sidecar(sidecar)
-            source = sidecar.name
-            meta["sidecar"] = sidecar.name
-        lowered = {key.lower(): value for key, value in extra.items()}
-        for key in WAVELENGTH_NAMES:
-            if key in lowered and "wavelength" not in side:
-                side["wavelength"] = lowered[key].ravel().tolist()
-                side["wavelength_units"] = "nm" if key.endswith("_nm") else None
+        meta: dict[str, Any] = {"stored_shape": list(array.shape), **({"variable": name} if name else {})}
+        facts = Facts(where="array", warnings=warnings, meta=meta, sidecar=find_sidecar(path), sidecar_first=True)
+        facts.heed(extra)
         if array.ndim == 4 and array.shape[0] == 1:
-            array = array[0]  # (C = 1, D, H, W), as volumes are written by some
-            side["axes"] = side.get("axes", "byx").replace("c", "")
+            array, facts.axes = array[0], "byx"  # (C = 1, D, H, W), as volumes are written by some
         if array.ndim == 2:
-            array = array[:, :, None]
-            side.setdefault("axes", "yxb")
-        if array.ndim != 3:
-            raise DataError(f"{path}: array has shape {meta['stored_shape']}, expected three axes (y, x, band)")
-        axes = self.options.axes if self.options.axes != "auto" else side.get("axes", "auto")
-        bands = len(side["wavelength"]) if "wavelength" in side else None
-        axes, told = stored_axes(array.shape, axes, bands)
-        array = as_yxb(array, axes)
-        meta["stored_axes"] = axes
-        n = array.shape[2]
-        wavelength, more = wavelengths_of(n, side.get("wavelength"), side.get("wavelength_units"), source)
-        bad, bad_told = None, []
-        for key, good in [(k, True) for k in GOOD_BAND_NAMES] + [(k, False) for k in BAD_BAND_NAMES]:
-            if key in lowered:
-                bad, bad_told = bad_bands_of(n, lowered[key], good, source)
-        if "bad_bands" in side:
-            bad, bad_told = bad_bands_of(n, side["bad_bands"], False, source)
-        if "units" in side:
-            meta["units"] = str(side["units"])
-        nodata = float(side["nodata"]) if "nodata" in side else None
-        return RawVolume(array, "yxb", wavelength, bad, nodata, warnings + told + more + bad_told, meta)
+            array, facts.axes = array[:, :, None], "yxb"
+        return assemble(path, array, facts, self.options.axes)
 
 
 def _header(path: Path, file: BinaryIO, where: str) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -179,7 +138,7 @@ def _open_npz(
             cubes = {name: entry[1] for name, entry in found.items() if len(entry[1]) == 3}
             vectors = {name: max(entry[1]) for name, entry in found.items() if _is_vector(entry[1])}
             name, warnings = choose_variable(path, cubes, variable, vectors, guess)
-            wanted = [name] + [n for n in vectors if n.lower() in WAVELENGTH_NAMES + GOOD_BAND_NAMES + BAD_BAND_NAMES]
+            wanted = [name] + [n for n in vectors if n.lower() in VECTOR_NAMES]
             loaded = {n: _member(archive, *found[n]) for n in wanted}
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         raise DataError(f"{path}: damaged .npz: {one_line(error)}") from None

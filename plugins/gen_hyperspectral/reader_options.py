@@ -24,6 +24,32 @@ class EnviReader:
 
 @frozen
 class MatReader:
-    """MATLAB v5 files."""
+    """MATLAB v5 and v7.3 files."""
+
+    axes: Axes = "auto"
+
+
+@frozen
+class Hdf5Reader:
+    """HDF5 files."""
+
+    axes: Axes = "auto"
+
+
+@frozen
+class TiffReader:
+    """TIFF stacks and folders of single-band TIFFs; their tags say which axis is which."""
+
+
+@frozen
+class ZarrReader:
+    """zarr arrays in folders."""
+
+    axes: Axes = "auto"
+
+
+@frozen
+class NiftiCubeReader:
+    """NIfTI files whose slices are bands; axes in the file's order (i, j, k), by custom (x, y, band)."""
 
     axes: Axes = "auto"

@@ -6,13 +6,15 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from attrs import evolve, frozen
+import numpy as np
+from attrs import evolve, fields_dict, frozen
 
-from gen_core.errors import DataError
+from gen_core.errors import DataError, GenError, MissingError
+from gen_core.registry import Registry
 from gen_core.writer import RawVolume, Reader
-from gen_hyperspectral import read_envi, read_mat, read_npy
+from gen_hyperspectral.cube_names import stem_of
 from gen_hyperspectral.dataset_options import Hyperspectral
-from gen_hyperspectral.reader_options import EnviReader, MatReader, NpyReader
+from gen_hyperspectral.layout import one_line
 from gen_hyperspectral.wavelengths import to_nm
 
 PHANTOM = "--set dataset.use=retina-phantom"
@@ -20,17 +22,61 @@ PHANTOM = "--set dataset.use=retina-phantom"
 
 @frozen(eq=False)
 class Source:
-    """One cube. id: its path below the root without suffix, forward slashes."""
+    """One cube, a file or a folder. id: its path below the root without suffix, forward slashes."""
 
     path: Path
     id: str
     subject: str
     reader: Reader
+    reader_name: str
+    reader_version: int
     files: tuple[Path, ...]  # everything its content depends on
 
     @property
     def reader_facts(self) -> list[object]:
-        return [type(self.reader).__name__, self.reader.version]  # type: ignore[attr-defined]
+        return [type(self.reader).__name__, self.reader_version]
+
+
+@frozen(eq=False)
+class CubeReader:
+    """A registered reader, built for a data set."""
+
+    name: str
+    version: int
+    reader: Reader
+
+    def recognizes(self, path: Path) -> bool:
+        try:
+            return bool(self.reader.recognizes(path))
+        except Exception:  # a reader must not raise here; one that does says nothing about the file
+            return False
+
+    def files(self, path: Path) -> tuple[Path, ...]:
+        """What the content of a cube depends on; a reader that does not say so means the path itself."""
+        told = getattr(self.reader, "files", None)
+        if told is not None:
+            return tuple(told(path))
+        return tuple(sorted(p for p in path.rglob("*") if p.is_file())) if path.is_dir() else (path,)
+
+
+def cube_readers(options: Hyperspectral, registry: Registry | None = None) -> tuple[list[CubeReader], list[str]]:
+    """Every registered reader whose volumes may be cubes, ours first, and what is to be told of those left out."""
+    registry = registry or Registry.load()
+    own = __name__.partition(".")[0]
+    components = [registry.get("reader", name) for name in registry.names("reader")]
+    found, told = [], []
+    for component in sorted(components, key=lambda c: not c.module.startswith(own + ".")):
+        try:
+            made = component.options_class()
+            given = {"axes": options.axes} if "axes" in fields_dict(made) else {}
+            reader = component.build(made(**given), None)
+        except MissingError as error:
+            told.append(str(error))
+            continue
+        if getattr(reader, "cubes", True):
+            version = int(getattr(reader, "version", component.version))
+            found.append(CubeReader(component.name, version, reader))
+    return found, told
 
 
 def find_sources(options: Hyperspectral) -> list[Source]:
@@ -44,33 +90,37 @@ def find_sources(options: Hyperspectral) -> list[Source]:
         raise DataError(
             f"dataset.root: '{root}' does not exist; name a folder of cubes, or use the phantom ({PHANTOM})"
         )
-    readers = [
-        read_envi.build(EnviReader()),
-        read_npy.build(NpyReader(options.axes)),
-        read_mat.build(MatReader(options.axes)),
-    ]
+    readers, left_out = cube_readers(options)
+    whole = root.is_file() or any(r.recognizes(root) for r in readers)
     try:
-        paths = [root] if root.is_file() else sorted(p for p in root.glob(options.pattern) if p.is_file())
+        paths = [root] if whole else sorted(root.glob(options.pattern))
     except (ValueError, NotImplementedError) as error:
         raise DataError(f"dataset.pattern = '{options.pattern}': {error}") from None
-    base = root.parent if root.is_file() else root
+    base = root.parent if whole else root
     masks = [re.compile(re.escape(m).replace(re.escape("{stem}"), ".+") + r"\Z") for m in options.masks.values()]
     found: dict[Path, Source] = {}
+    taken: set[Path] = set()  # folders that are cubes: what lies in them is none
     for path in paths:
         relative = path.relative_to(base)
-        if any(part.startswith(".") for part in relative.parts):
+        if any(part.startswith(".") for part in relative.parts) or not taken.isdisjoint(path.parents):
             continue
-        if any(mask.match(path.name) for mask in masks) and not root.is_file():
+        if not whole and any(mask.match(path.name) for mask in masks):
             continue
         reader = next((r for r in readers if r.recognizes(path)), None)
         if reader is None:
             continue
-        files = tuple(reader.files(path))
-        name = relative.with_suffix("").as_posix()
-        found.setdefault(files[0], Source(path, name, subject_of(relative, options.subject), reader, files))
+        if path.is_dir():
+            taken.add(path)
+        files = reader.files(path)
+        name = relative.with_name(stem_of(path) if path.is_file() or path.suffix == ".zarr" else path.name).as_posix()
+        subject = subject_of(relative, options.subject)
+        source = Source(path, name, subject, reader.reader, reader.name, reader.version, files)
+        found.setdefault(files[0], source)
     if not found:
-        where = f"'{root}' (dataset.pattern = '{options.pattern}')" if root.is_dir() else f"'{root}'"
-        raise DataError(f"dataset.root: no cube (npy, npz, ENVI, MATLAB v5) in {where}; or use the phantom ({PHANTOM})")
+        where = f"'{root}'" if whole else f"'{root}' (dataset.pattern = '{options.pattern}')"
+        kinds = ", ".join(r.name for r in readers)
+        more = "".join(f"; {line}" for line in left_out)
+        raise DataError(f"dataset.root: no cube ({kinds}) in {where}; or use the phantom ({PHANTOM}){more}")
     sources = list(found.values())
     return _unique(sources)
 
@@ -80,15 +130,15 @@ def _unique(sources: list[Source]) -> list[Source]:
     count: dict[str, int] = {}
     for source in sources:
         count[source.id] = count.get(source.id, 0) + 1
-    return [s if count[s.id] == 1 else evolve(s, id=s.id + s.path.suffix) for s in sources]
+    return [s if count[s.id] == 1 else evolve(s, id=s.id + s.path.name[len(Path(s.id).name) :]) for s in sources]
 
 
 def subject_of(relative: Path, how: str) -> str:
     if not how:
-        return relative.stem
+        return stem_of(relative)
     if re.fullmatch(r"-?\d+", how):
         try:
-            return relative.with_suffix("").parts[int(how)]
+            return relative.with_name(stem_of(relative)).parts[int(how)]
         except IndexError:
             raise DataError(f"dataset.subject = '{how}': '{relative}' has no such part") from None
     try:
@@ -102,7 +152,7 @@ def subject_of(relative: Path, how: str) -> str:
 
 def open_source(source: Source, options: Hyperspectral) -> RawVolume:
     """The raw cube, with what the recipe says about wavelengths, no-data and units. Raises: DataError."""
-    raw = source.reader.open(source.path, variable=options.variable or None)
+    raw = _cube(source, options)
     if options.wavelengths_nm is not None and raw.wavelength_nm is None:
         bands = raw.array.shape[2]
         if len(options.wavelengths_nm) != bands:
@@ -121,6 +171,26 @@ def open_source(source: Source, options: Hyperspectral) -> RawVolume:
         raw.bad_bands = None
     if options.units:
         raw.meta["units"] = options.units
+    return raw
+
+
+def _cube(source: Source, options: Hyperspectral) -> RawVolume:
+    """The cube as its reader gives it, with axes (y, x, band)."""
+    try:
+        raw = source.reader.open(source.path, variable=options.variable or None)
+        if raw.axes != "yxb":
+            if sorted(raw.axes) != sorted("yxb"):
+                raise DataError(
+                    f"{source.path}: reader '{source.reader_name}' gives axes '{raw.axes}', expected y, x and b (bands)"
+                )
+            raw.array, raw.axes = raw.array.transpose([raw.axes.index(a) for a in "yxb"]), "yxb"
+        if not isinstance(raw.array, np.ndarray) and not hasattr(raw.array, "select"):
+            raw.array = np.asarray(raw.array)
+    except GenError:
+        raise
+    except Exception as error:  # of a reader of someone else's
+        what = f"{type(error).__name__}: {one_line(error)}"
+        raise DataError(f"{source.path}: reader '{source.reader_name}' fails: {what}") from error
     return raw
 
 

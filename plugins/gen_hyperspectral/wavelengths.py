@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from gen_core.errors import DataError
+from gen_hyperspectral.cube_names import stem_of
 
 NM = {"nm", "nanometer", "nanometers", "nanometre", "nanometres"}
 UM = {"um", "µm", "μm", "micron", "microns", "micrometer", "micrometers", "micrometre", "micrometres"}
@@ -53,7 +54,7 @@ def to_nm(values: Iterable[float], units: str | None = None) -> tuple[np.ndarray
 
 def find_sidecar(path: Path) -> Path | None:
     """The file of the same stem that may carry wavelengths, or `wavelengths.*` of the same folder."""
-    for stem in (path.stem, "wavelengths"):
+    for stem in (stem_of(path), "wavelengths"):
         for suffix in SIDECAR_SUFFIXES:
             candidate = path.with_name(stem + suffix)
             if candidate.is_file():

@@ -26,6 +26,7 @@ class DicomSeries(Reader):
     """Opens a folder that holds one series, or one file."""
 
     version = 1
+    cubes = False
 
     def __init__(self, geometry: str = "refuse"):
         self.geometry = geometry

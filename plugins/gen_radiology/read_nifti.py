@@ -43,6 +43,7 @@ class NiftiFiles(Reader):
     """Opens .nii and .nii.gz; `version` enters cache keys."""
 
     version = 1
+    cubes = False
 
     def recognizes(self, path: Path) -> bool:
         try:
