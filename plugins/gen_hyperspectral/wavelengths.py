@@ -21,7 +21,7 @@ NM = {"nm", "nanometer", "nanometers", "nanometre", "nanometres"}
 UM = {"um", "µm", "μm", "micron", "microns", "micrometer", "micrometers", "micrometre", "micrometres"}
 UNKNOWN = {"", "unknown", "none"}
 SIDECAR_SUFFIXES = (".json", ".csv", ".txt")
-SIDECAR_BYTES = 16 << 20  # a wavelength list is small; anything larger is another file
+SIDECAR_BYTES = 1 << 20  # a wavelength list is small; anything larger is another file
 
 
 def to_nm(values: Iterable[float], units: str | None = None) -> tuple[np.ndarray | None, list[str]]:
@@ -79,7 +79,7 @@ def read_sidecar(path: Path) -> dict[str, Any]:
 def _from_json(path: Path, text: str) -> dict[str, Any]:
     try:
         data = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits
         raise DataError(f"{path}: sidecar is not JSON: {error}") from None
     if isinstance(data, list):
         data = {"wavelengths": data}
@@ -96,22 +96,25 @@ def _from_json(path: Path, text: str) -> dict[str, Any]:
     axes = data.get("axes")
     if axes is not None:
         if sorted(str(axes)) not in (sorted("yxb"), sorted("cyxb")):
-            raise DataError(f"{path}: key 'axes' is {axes!r}, expected an order of y, x, b such as \"byx\"")
+            raise DataError(f"{path}: key 'axes' is {str(axes)[:40]!r}, expected an order of y, x, b such as \"byx\"")
         found["axes"] = str(axes)
     if data.get("bad_bands") is not None:
         found["bad_bands"] = _numbers(path, "bad_bands", data["bad_bands"])
     for key in ("nodata", "units"):
         if data.get(key) is not None:
             found[key] = data[key]
-    if "nodata" in found and not isinstance(found["nodata"], int | float):
-        raise DataError(f"{path}: key 'nodata' is {found['nodata']!r}, expected a number")
+    if "nodata" in found:
+        (found["nodata"],) = _numbers(path, "nodata", [found["nodata"]], "a number")
     return found
 
 
-def _numbers(path: Path, key: str, value: Any) -> list[float]:
+def _numbers(path: Path, key: str, value: Any, what: str = "a list of numbers") -> list[float]:
     if not isinstance(value, list) or not all(isinstance(v, int | float) for v in value):
-        raise DataError(f"{path}: key '{key}' must be a list of numbers")
-    return [float(v) for v in value]
+        raise DataError(f"{path}: key '{key}' must be {what}")
+    try:
+        return [float(v) for v in value]
+    except OverflowError:
+        raise DataError(f"{path}: key '{key}' must be {what} within the range of float64") from None
 
 
 def _from_table(path: Path, text: str) -> dict[str, Any]:
@@ -125,6 +128,8 @@ def _from_table(path: Path, text: str) -> dict[str, Any]:
         names = [name.strip('"').lower() for name in rows.pop(0)]
         column = next((i for i, name in enumerate(names) if "wave" in name or name in NM | UM), len(names) - 1)
         head = names[column]
+    if rows and column >= len(rows[0]):
+        raise DataError(f"{path}: lines of the sidecar have fewer columns than its first line")
     if len(rows) == 1:  # everything in one line
         values = rows[0]
     else:

@@ -16,14 +16,22 @@ from attrs import define, field, frozen
 
 from gen_core.errors import RecipeError
 from gen_core.recipe.places import key_lines, split_key
+from gen_core.recipe.write import key_text, printable, value_text
 from gen_core.registry import did_you_mean
 
 Key = tuple[str, ...]
 GEN = 1  # of the recipe language
+MAX_BYTES = 1 << 20  # of a recipe; the longest of ours has 10 KiB
+MAX_KEYS = 4000
+MAX_DEPTH = 16  # tables and lists inside each other
+MAX_BASES = 32
 
 NAMED = ("features", "segmenter", "metrics", "trackers")
 """Tables that hold named components: [metrics.NAME]; the first two may also be one component themselves."""
 DEFAULT_USE = {"report": "html"}
+
+
+TOO_DEEP = f"tables or lists nested more than {MAX_DEPTH} deep"
 
 
 class Source:
@@ -40,7 +48,13 @@ class File(Source):
     def __init__(self, path: Path):
         self.path, self.shown = path, _shown(path)
         try:
-            self.text = path.read_bytes().decode("utf-8-sig")
+            if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would be waited for
+                raise RecipeError(f"{self.shown}: cannot be read (a pipe or device, no file)")
+            with path.open("rb") as file:
+                content = file.read(MAX_BYTES + 1)
+            if len(content) > MAX_BYTES:
+                raise RecipeError(f"{self.shown}: more than {MAX_BYTES} bytes: is this a recipe?")
+            self.text = content.decode("utf-8-sig")
         except OSError as error:
             raise RecipeError(f"{self.shown}: cannot be read ({error.strerror})") from error
         except UnicodeDecodeError as error:
@@ -49,7 +63,16 @@ class File(Source):
             self.data: dict[str, Any] = tomli.loads(self.text)
         except tomli.TOMLDecodeError as error:
             at = f"{self.shown}:{error.lineno}:{error.colno}"
-            raise RecipeError(f"{at}: not valid TOML: {error.msg}") from error
+            raise RecipeError(f"{at}: not valid TOML: {printable(error.msg)}") from error
+        except RecursionError as error:
+            raise RecipeError(f"{self.shown}: {TOO_DEEP}") from error
+        except ValueError as error:  # a number of thousands of digits
+            raise RecipeError(f"{self.shown}: not valid TOML: {printable(str(error))}") from error
+        keys, depth = _extent(self.data)
+        if depth > MAX_DEPTH:
+            raise RecipeError(f"{self.shown}: {TOO_DEEP}")
+        if keys > MAX_KEYS:
+            raise RecipeError(f"{self.shown}: {keys} keys, expected at most {MAX_KEYS}: is this a recipe?")
 
     @cached_property
     def lines(self) -> dict[Key, int]:
@@ -81,7 +104,7 @@ class Override(Source):
     given: str
 
     def place(self, key: Key) -> str:
-        return f"--set {self.given.partition('=')[0].strip()}"
+        return f"--set {printable(self.given.partition('=')[0].strip())}"
 
 
 @define
@@ -106,8 +129,6 @@ class Merged:
 
     def problem(self, key: Key, message: str, value: Any = None) -> str:
         """One line: place, table, key, value, message."""
-        from gen_core.recipe.write import key_text, value_text
-
         table, name = key[:-1], key[-1:]
         if isinstance(value, dict):
             table, name = key, ()
@@ -125,10 +146,10 @@ class Merged:
             key = (*at, name)
             old = under.get(name)
             if not isinstance(value, dict) or not isinstance(old, dict) or _replaces(key, old, value):
-                for known in [k for k in self.sources if k[: len(key)] == key]:
-                    del self.sources[known]
+                for known in [key, *_keys(old, key)] if name in under else ():
+                    self.sources.pop(known, None)
                 under[name] = _copy(value)
-                self.sources.update({k: s for k, s in sources.items() if k[: len(key)] == key})
+                self.sources.update({k: sources[k] for k in [key, *_keys(value, key)] if k in sources})
             else:
                 self._lay(old, value, key, sources)
                 # a table keeps the place where it was opened first; its keys have their own
@@ -181,12 +202,16 @@ def _chain(path: Path) -> list[File]:
         at = f"{last.place(('base',))}: base = "
         if not isinstance(base, str):
             raise RecipeError(f"{at}{base!r}: expected the path or the name of a recipe")
+        if "\0" in base or len(base) > 4096:
+            raise RecipeError(f"{at}{value_text(base)[:60]}: no path")
         target = last.path.parent / base
         if not target.is_file():
             try:
                 target = resolve_recipe_path(base)
             except RecipeError as error:
                 raise RecipeError(f'{at}"{base}": {error}') from None
+        if len(files) > MAX_BASES:
+            raise RecipeError(f'{at}"{base}": more than {MAX_BASES} bases above each other')
         if any(target.resolve() == f.path.resolve() for f in files):
             ring = " -> ".join(f.shown for f in files)
             raise RecipeError(f'{at}"{base}": goes round in a circle ({ring} -> {_shown(target)})')
@@ -203,12 +228,20 @@ def _overrides(given: Iterable[str]) -> tuple[list[Override], list[str]]:
                 raise ValueError
             key = split_key(name.strip())
         except ValueError:
-            problems.append(f"--set {text}: expected key.path=value, for example codec.fit.steps=100")
+            problems.append(f"--set {printable(text)[:60]}: expected key.path=value, for example codec.fit.steps=100")
             continue
         if key[0] in ("gen", "base"):
             problems.append(f"--set {name.strip()}: '{key[0]}' can only be said in a file")
             continue
-        found.append(Override(key, toml_value(value.strip()), text))
+        try:
+            given_value = toml_value(value.strip())
+            deep = len(key) + _extent(given_value)[1] > MAX_DEPTH if isinstance(given_value, dict | list) else False
+        except RecursionError:
+            deep = True
+        if deep or len(key) > MAX_DEPTH:
+            problems.append(f"--set {printable(text)[:60]}: {TOO_DEEP}")
+            continue
+        found.append(Override(key, given_value, text))
     return found, problems
 
 
@@ -216,7 +249,7 @@ def toml_value(text: str) -> Any:
     """A value as TOML reads it; what is not TOML (a path, a name) is text."""
     try:
         data = tomli.loads(f"value = {text}")
-    except tomli.TOMLDecodeError:
+    except ValueError:
         return text
     dates = datetime.date | datetime.time
     return text if data.keys() != {"value"} or isinstance(data["value"], dates) else data["value"]
@@ -237,11 +270,22 @@ def _place(data: dict[str, Any], sources: dict[Key, Source], override: Override)
     return []
 
 
-def _keys(data: dict[str, Any], at: Key = ()) -> Iterable[Key]:
-    for name, value in data.items():
+def _keys(data: Any, at: Key = ()) -> Iterable[Key]:
+    for name, value in data.items() if isinstance(data, dict) else ():
         yield (*at, name)
         if isinstance(value, dict):
             yield from _keys(value, (*at, name))
+
+
+def _extent(data: Any) -> tuple[int, int]:
+    """How many keys and list items there are in all, and how deep tables and lists lie inside each other."""
+    count, depth, level = 0, 0, [data]
+    while level:
+        inner = [v for value in level for v in (value.values() if isinstance(value, dict) else value)]
+        count += len(inner)
+        depth += 1
+        level = [v for v in inner if isinstance(v, dict | list)]
+    return count, depth - 1
 
 
 def _copy(value: Any) -> Any:

@@ -9,6 +9,7 @@ Path = tuple[str, ...]
 TOKENS = re.compile(r'"""(?:\\.|[^\\])*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'', re.S)
 BARE = re.compile(r"[A-Za-z0-9_-]+")
 SPACE = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
+END = re.compile(r"[,\]}#\n]")  # of a number, a date, true or false
 BLANK = re.compile(r"[ \t]*")
 
 
@@ -35,6 +36,7 @@ class _Scan:
 
     def __init__(self, text: str):
         self.text, self.at = text, 0
+        self.counted, self.line = 0, 1
         self.found: dict[Path, int] = {}
 
     def run(self) -> dict[Path, int]:
@@ -95,11 +97,12 @@ class _Scan:
                     self.pair(path)
             self.at += 1
         else:
-            end = re.compile(r"[,\]}#\n]").search(self.text, self.at)
+            end = END.search(self.text, self.at)
             self.at = end.start() if end else len(self.text)
 
     def note(self, path: Path, at: int) -> None:
-        line = self.text.count("\n", 0, at) + 1
+        self.line += self.text.count("\n", self.counted, at)  # the cursor only moves forward
+        self.counted, line = at, self.line
         for n in range(1, len(path) + 1):
             self.found.setdefault(path[:n], line)
 
