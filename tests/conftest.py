@@ -3,9 +3,13 @@
 import ipaddress
 import os
 import sys
+from pathlib import Path
+
+import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+sys.path.insert(0, str(Path(__file__).parent / "harness"))
 
 REACHING = {"socket.connect", "socket.sendto", "socket.sendmsg"}
 ASKING = {"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.getnameinfo"}
@@ -39,3 +43,20 @@ def _refuse(event: str, arguments: tuple) -> None:
 
 
 sys.addaudithook(_refuse)
+
+
+@pytest.fixture(scope="session")
+def zygote():
+    """A process that forks one child a `gen` command; see tests/harness/zygote.py."""
+    from zygote import Zygote
+
+    with Zygote() as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def whole(zygote, tmp_path_factory):
+    """The small run without any interruption, and the trace of its file operations."""
+    from small_run import Uninterrupted
+
+    return Uninterrupted(zygote, tmp_path_factory.mktemp("whole"))

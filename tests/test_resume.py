@@ -1,144 +1,82 @@
-"""Kill a run at random moments, start the same command again: the end is equal bit for bit."""
+"""Kill a run at random moments, by any signal, start the same command again: the end is equal bit for bit."""
 
 from __future__ import annotations
 
-import hashlib
-import os
 import random
+import shutil
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
+from small_run import start, write_recipe
 
-ROOT = Path(__file__).resolve().parents[1]
-COMPARED = ("*.safetensors", "metrics.json", "manifest.json", "prepared.json", "*.npy")
-
-
-def start(out: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "gen_cli.main", "run", str(ROOT / "recipes" / "tiny.toml"), "--out", str(out)],
-        cwd=out.parent,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1)
+STOPPED = 75
 
 
-def finish(out: Path) -> tuple[int, str]:
-    child = start(out)
-    text, _ = child.communicate(timeout=300)
-    return child.returncode, text
-
-
-def digests(run: Path) -> dict[str, str]:
-    """SHA-256 of everything that must be equal: weights, latents, samples, scores (checkpoints are on the way)."""
-    found = {}
-    for pattern in COMPARED:
-        for path in run.rglob(pattern):
-            if "checkpoints" not in path.parts:
-                found[str(path.relative_to(run))] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return found
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """An uninterrupted run: its folder and how long it took."""
-    out = tmp_path_factory.mktemp("whole") / "tiny"
-    begin = time.monotonic()
-    code, text = finish(out)
-    assert code == 0, text
-    return out, time.monotonic() - begin
-
-
-def kill_and_finish(out: Path, moments: random.Random, kills: int, longest: float) -> int:
-    """Kill the run `kills` times, each after a random time, then let it end. Returns how many kills struck."""
-    struck = 0
-    for _ in range(kills):
-        child = start(out)
-        time.sleep(moments.uniform(1.0, longest))
-        if child.poll() is None:
-            os.killpg(child.pid, signal.SIGKILL)
-            struck += 1
-        child.communicate()
-        if (out / "report.html").exists():
+def killed_until_done(zygote, folder, moments, kills, longest):
+    """Send a run up to `kills` signals, each in a process of its own, then let it end. Returns the exit codes."""
+    write_recipe(folder)
+    codes = []
+    while len(codes) < kills:
+        number = moments.choice(SIGNALS)
+        ended = start(zygote, folder, after=(moments.uniform(0.05, longest), int(number)))
+        if ended.code == 0:
             break
-    code, text = finish(out)
-    assert code == 0, text
-    return struck
+        assert ended.code == (-9 if number == signal.SIGKILL else STOPPED), ended.text
+        codes.append(ended.code)
+    ended = start(zygote, folder)
+    assert ended.code == 0, ended.text
+    return codes
 
 
-def assert_equal(run: Path, whole_run: Path) -> None:
-    ours, theirs = digests(run), digests(whole_run)
-    assert ours.keys() == theirs.keys()
-    different = [name for name in theirs if ours[name] != theirs[name]]
-    assert not different
-    assert not [p for p in run.rglob("*.partial*")], "temporary files stayed"
-
-
-def test_a_run_killed_three_times_ends_with_the_same_bits(whole, tmp_path):
-    run, seconds = whole
-    out = tmp_path / "tiny"
-    assert kill_and_finish(out, random.Random(0), 3, 0.6 * seconds) >= 2
-    assert_equal(out, run)
+def test_a_run_killed_at_random_moments_ends_with_the_same_bits(zygote, whole, tmp_path):
+    codes = killed_until_done(zygote, tmp_path / "work", random.Random(3), 3, 0.6 * whole.seconds)
+    assert codes and whole.differences(tmp_path / "work") == []
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4))
-def test_runs_killed_at_random_moments_end_with_the_same_bits(whole, tmp_path, seed):
-    run, seconds = whole
-    out = tmp_path / "tiny"
-    assert kill_and_finish(out, random.Random(100 + seed), 5, 0.5 * seconds) >= 2
-    assert_equal(out, run)
+def test_a_hundred_kills_cost_no_bit(zygote, whole, tmp_path):
+    """The nightly run: prints how many struck, and what differed."""
+    moments, struck, runs, wrong = random.Random(100), {-9: 0, STOPPED: 0}, 0, []
+    again = start(zygote, tmp_path / "timed") if write_recipe(tmp_path / "timed") is None else None  # all imported
+    while sum(struck.values()) < 100:
+        codes = killed_until_done(zygote, tmp_path / "work", moments, 100 - sum(struck.values()), again.seconds)
+        for code in codes:
+            struck[code] += 1
+        runs += 1
+        wrong += whole.differences(tmp_path / "work")
+        shutil.rmtree(tmp_path / "work")
+        print(
+            f"{runs} runs, {struck[-9]} SIGKILL, {struck[STOPPED]} SIGTERM or SIGUSR1, differing: {wrong}", flush=True
+        )
+    assert wrong == []
 
 
-def test_sigterm_leaves_a_checkpoint_and_exit_code_75(whole, tmp_path):
-    run, _ = whole
-    out = tmp_path / "tiny"
-    child = start(out)
-    checkpoints = out / "steps" / "fit.codec" / "checkpoints"
-    deadline = time.monotonic() + 120
-    while not list(checkpoints.glob("step-*")) and child.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    begin = time.monotonic()
-    child.send_signal(signal.SIGTERM)
-    text, _ = child.communicate(timeout=60)
-    assert child.returncode == 75, text
-    assert time.monotonic() - begin < 10
-    assert list(checkpoints.glob("step-*")), "no checkpoint was left"
-    code, text = finish(out)
-    assert code == 0, text
-    assert_equal(out, run)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_polite_signal_leaves_a_checkpoint_and_exit_code_75(zygote, whole, tmp_path, number):
+    """The signal comes with the third optimizer step of the codec's fit."""
+    write_recipe(tmp_path / "work")
+    wait = f"""
+import os
+from gen_codecs.vq_codec import VqCodec as Codec
+true = Codec.training_step
+def step(self, batch, step):
+    if step.index == 2:
+        os.kill(os.getpid(), {int(number)})
+    yield from true(self, batch, step)
+Codec.training_step = step
+"""
+    ended = start(zygote, tmp_path / "work", patch=wait)
+    assert ended.code == STOPPED, ended.text
+    assert f"stopped by {number.name}" in ended.last and "the same command goes on" in ended.last
+    assert [p.name for p in (tmp_path / "work/run/steps/fit.codec/checkpoints").glob("step-*")]
+    assert start(zygote, tmp_path / "work").code == 0
+    assert whole.differences(tmp_path / "work") == []
 
 
-def test_a_truncated_newest_checkpoint_falls_back_to_the_one_before(whole, tmp_path):
-    run, _ = whole
-    out = tmp_path / "tiny"
-    child = start(out)
-    checkpoints = out / "steps" / "fit.prior" / "checkpoints"
-    deadline = time.monotonic() + 120
-    while len(list(checkpoints.glob("step-*"))) < 2 and child.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.killpg(child.pid, signal.SIGKILL)
-    child.communicate()
-    newest = sorted(checkpoints.glob("step-*"))[-1]
-    weights = max(newest.glob("*.safetensors"), key=lambda p: p.stat().st_size)
-    weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
-    (out / "steps" / "fit.prior" / "done.json").unlink(missing_ok=True)
-    code, text = finish(out)
-    assert code == 0, text
-    assert str(newest.name) in text, "the damaged checkpoint was not named"
-    assert_equal(out, run)
-
-
-def test_a_finished_run_is_left_alone(whole):
-    run, _ = whole
+def test_a_finished_run_is_left_alone(zygote, whole):
+    run = whole.folder / "run"
     before = {p: p.stat().st_mtime_ns for p in run.rglob("*.safetensors")}
-    code, text = finish(run)
-    assert code == 0, text
-    assert {p: p.stat().st_mtime_ns for p in run.rglob("*.safetensors")} == before
+    ended = start(zygote, whole.folder)
+    assert ended.code == 0, ended.text
+    assert before and {p: p.stat().st_mtime_ns for p in run.rglob("*.safetensors")} == before

@@ -5,6 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
+
+from durability import read_trace
+from zygote import Ended, Zygote
 
 RECIPE = """
 # A run of a second.  gen run small.toml
@@ -69,17 +73,19 @@ use = "codec"
 [metrics.psnr]
 [metrics.fid]
 features = "features.codec"
-[metrics.outliers]
-features = "features.codec"
-neighbours = 2
-saturated = 0.001
-quantile = 0.3
+[metrics.ms-ssim]
+pairs = 4
 [evaluate.reject]
-by = ["metrics.outliers"]
+by = ["metrics.ms-ssim"]
 [report]
 off = true
 """
 REPORTED = RECIPE.replace("[report]\noff = true", "[report]")  # drawing takes longer than all the rest together
+
+JUDGED = """
+from gen_metrics.ms_ssim import MsSsim
+MsSsim.judge = lambda self: {"sample-000001": "a twin of sample 0", "sample-000004": "black"}
+"""  # run in the process: no metric judges volumes of so few voxels
 
 CLOCKS = ("cost.json", "timed.json", "events.jsonl", "report.html", "machine.json", "done.json")
 """Files that hold times, or how often a step was begun: all others must be equal byte for byte."""
@@ -110,3 +116,31 @@ def curves(folder: Path) -> list[dict]:
 def leftovers(folder: Path) -> list[str]:
     """Files on their way that stayed."""
     return [str(path.relative_to(folder)) for path in folder.rglob("*.partial*")]
+
+
+COMMAND = ("run", "small.toml", "--out", "run")
+
+
+def start(zygote: Zygote, folder: Path, **more: Any) -> Ended:
+    """Begin the run of a working folder, or go on with it."""
+    return zygote.run(*COMMAND, folder=folder, **{"patch": JUDGED, **more})
+
+
+class Uninterrupted:
+    """The run nobody disturbed. folder: its working folder, with the run and the cache; trace: its operations."""
+
+    def __init__(self, zygote: Zygote, where: Path, recipe: str = RECIPE) -> None:
+        self.folder = where / "work"
+        write_recipe(self.folder, recipe)
+        ended = start(zygote, self.folder, record=where / "trace.jsonl")
+        assert ended.code == 0, ended.text
+        self.trace = read_trace(where / "trace.jsonl")
+        self.digests, self.curves = digests(self.folder), curves(self.folder / "run")
+        self.seconds = ended.seconds
+
+    def differences(self, folder: Path) -> list[str]:
+        """What of another run is not as in this one: files by name, the curves, files on their way that stayed."""
+        found = digests(folder)
+        names = sorted(n for n in self.digests.keys() | found.keys() if self.digests.get(n) != found.get(n))
+        names += ["events.jsonl"] * (curves(folder / "run") != self.curves)
+        return names + leftovers(folder / "run")
