@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gen_core import atomic
+from gen_core.engine.soundness import unsound_state
 from gen_core.errors import MissingError, RunError
 from gen_core.trainable import Trainable
 
@@ -154,6 +155,8 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], origin: Path) -> 
 def write_weights(module: Trainable, folder: Path, info: dict[str, Any], header: dict[str, Any] | None = None) -> Path:
     """Write the module's weights as a fit's product: weights.safetensors, then weights.json with its SHA-256."""
     path = folder / WEIGHTS
+    if bad := unsound_state(module, module.state_dict(), extra_state=module.extra_state()):
+        raise RunError(f"{path}: not written: {bad}")
     # one metadata key: several would be stored in random order, and the bytes would differ
     metadata = {"gen": json.dumps(header or {}, sort_keys=True)}
     try:

@@ -21,6 +21,7 @@ from gen_core.engine.precision import autocast
 from gen_core.engine.ranks import ERROR, GOING, MEMORY, STOP, SUSPECT, Left
 from gen_core.engine.rescue import Rescue
 from gen_core.engine.rollback import Rollback, out_of_memory
+from gen_core.engine.soundness import unsound_samples, unsound_state
 from gen_core.engine.standing import Interrupted, Standing
 from gen_core.errors import RunError
 from gen_core.share import Share, share_of, working_on
@@ -204,7 +205,7 @@ class Gradients:
         for part in parts:
             for term, value in part.losses.items():
                 if not bool(value.isfinite()):
-                    now.fail(f"loss '{part.group}.{term}' is {float(value)}", part.ids)
+                    now.fail(f"loss '{part.group}.{term}' is {float(value)}{self._cause(batch)}", part.ids)
         for name in norms:
             group = self._groups[name]
             bad = [
@@ -214,5 +215,17 @@ class Gradients:
             ]
             if bad:
                 more = f" and of {len(bad) - 1} more" if len(bad) > 1 else ""
-                now.fail(f"the gradient of '{bad[0]}'{more} (group '{name}') is not finite", batch.ids, grave)
+                now.fail(
+                    f"the gradient of '{bad[0]}'{more} (group '{name}') is not finite{self._cause(batch)}",
+                    batch.ids,
+                    grave,
+                )
         now.fail(f"the sum of the losses or the gradient norm overflows ({', '.join(norms)})", batch.ids, grave)
+
+    def _cause(self, batch: Batch) -> str:
+        """Where it came from, when that can be seen: the samples, or the module as it was before the step."""
+        samples = unsound_samples(batch)
+        if samples:
+            return f": {', '.join(samples[:4])} of the batch hold{'s' * (len(samples) == 1)} NaN or infinite values"
+        state = unsound_state(self._now.module, self.rollback.state_dict())
+        return f": {state} before" if state else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from gen_core.engine import checkpoint as ckpt
 from gen_core.engine.ema import Ema
 from gen_core.engine.events import plain
 from gen_core.engine.optimizers import Group
+from gen_core.engine.soundness import unsound_state
 from gen_core.engine.standing import Standing
 from gen_core.errors import RecipeError, RunError
 
@@ -35,13 +37,15 @@ class Records:
         now.doing = "saving a checkpoint"
         aside = weights is not None  # from a second thread, which must not speak to other processes
         weights = now.module.state_dict() if weights is None else weights
-        bad = [k for k, v in weights.items() if v.is_floating_point() and bool(v.isnan().any())]
+        ema, extra_state = self._ema.state(), now.module.extra_state()
+        optimizers = {name: group.state() for name, group in self._groups.items()}
+        bad = unsound_state(now.module, weights, ema, optimizers, extra_state)
         if bad:
             if aside and now.ranks.world > 1:
-                raise RunError(now.failure(f"'{bad[0]}' became NaN", []))
-            now.fail(f"'{bad[0]}' became NaN", [])
-        tensors = {"weights": weights, "ema": self._ema.state()}
-        tensors |= {f"optimizer-{name}": group.state() for name, group in self._groups.items()}
+                raise RunError(now.failure(bad, []))
+            now.fail(bad, [])
+        tensors = {"weights": weights, "ema": ema}
+        tensors |= {f"optimizer-{name}": values for name, values in optimizers.items()}
         state = {
             "stage": now.stage,
             "seed": now.seed,
@@ -53,7 +57,7 @@ class Records:
             "values": now.values,
             "best": now.best,
             "seconds": time.monotonic() - self.began,
-            "extra_state": now.module.extra_state(),
+            "extra_state": extra_state,
             "options": asdict(now.options),
             "torch": torch.__version__,
             "header": now.header,
@@ -134,11 +138,14 @@ class Records:
             raise RecipeError(f"fit.select = '{options.select}': validation gives {', '.join(now.values) or 'nothing'}")
         value = now.values[options.select]
         sign = 1.0 if options.select_mode == "min" else -1.0
-        if value != value or (now.best is not None and sign * value >= sign * now.best["value"]):
+        if not math.isfinite(value) or (now.best is not None and sign * value >= sign * now.best["value"]):
             return
+        weights = now.module.state_dict()
+        if bad := unsound_state(now.module, weights, extra_state=now.module.extra_state()):
+            now.fail(bad, [])
         name = f"best-{now.done:08d}"
         state = {"step": now.done, "value": value, "extra_state": now.module.extra_state()}
-        ckpt.save_checkpoint(now.checkpoints / name, {"weights": now.module.state_dict()}, state)
+        ckpt.save_checkpoint(now.checkpoints / name, {"weights": weights}, state)
         now.best = {"value": value, "step": now.done, "name": name}
 
     def finish(self) -> Path:

@@ -13,6 +13,7 @@ from torch import Tensor
 from gen_core.batch import Batch
 from gen_core.engine.ema import Ema
 from gen_core.engine.precision import autocast
+from gen_core.engine.soundness import unsound_samples
 from gen_core.engine.standing import Interrupted, Standing
 from gen_core.errors import Stopped
 
@@ -56,10 +57,18 @@ class Validation:
             step = now.step("validation", i)
             with autocast(now.options.precision, now.device):
                 values = now.module.validation_step(batch.to(now.device), step)
+            if not all(bool(torch.as_tensor(value).isfinite().all()) for value in values.values()):
+                self._refuse_unsound(batch)
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + torch.as_tensor(value).detach().double().cpu() * len(batch)
             count += len(batch)
         return {name: float(total) / count for name, total in sums.items()}
+
+    def _refuse_unsound(self, batch: Batch) -> None:
+        """A value that is not finite is bad data, or says something of the weights: then it is never the best."""
+        samples = unsound_samples(batch)
+        if samples:
+            self._now.fail(f"validation: {', '.join(samples[:4])} hold NaN or infinite values", batch.ids)
 
     def _scored(self) -> dict[str, float]:
         if self._scores is None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from gen_core.prior import DiffusionPrior
 from gen_core.run.context import RunContext
 from gen_core.run.drawn import Drawn, Under
+from gen_core.run.promises import require_promised
 from gen_core.run.sample_conditions import SampleConditions
 from gen_core.run.sampling import Launched, Recorded, indices_of, launch_chunk, sample_seed
 
@@ -25,6 +26,7 @@ def draw(ctx: RunContext, work: list[int]) -> Iterator[Drawn]:
         nonlocal volumes, done
         chunk, under = waiting.popleft()
         z, x, seconds = chunk.finished()
+        require_promised(x, (of.batch, *ctx.spec.shape), f"sampling: chunk {chunk.chunk}: [codec] decodes to")
         keep = min(of.batch, of.n - chunk.chunk * of.batch)
         volumes, done = volumes + keep, done + 1
         return Drawn(chunk.chunk, z[:keep], x[:keep], seconds, under[:keep])

@@ -14,6 +14,7 @@ from gen_core.metric import SOURCES, Metric
 from gen_core.run.context import RunContext
 from gen_core.run.folder import read_json
 from gen_core.run.parts import Part, Parts
+from gen_core.run.promises import require_promised
 from gen_core.run.sample_store import accepted_samples, all_samples
 
 
@@ -53,6 +54,7 @@ def reconstructions(ctx: RunContext, batches: Iterable[Batch]) -> Iterator[Batch
     codec = ctx.codec()
     for batch in batches:
         x_hat = codec.decode(codec.encode(batch.x)).float()
+        require_promised(x_hat, batch.x.shape, f"[codec] reconstructs {', '.join(batch.ids[:4])} as")
         yield Batch(
             x=x_hat,
             ids=batch.ids,

@@ -16,7 +16,7 @@ from gen_core.errors import RunError, UsageError
 from gen_core.run.context import RunContext
 from gen_core.run.fingerprint import differences
 from gen_core.run.folder import DONE, computing, find_equal, read_json, read_sealed, write_sealed
-from gen_core.run.graph import StepSpec, downstream
+from gen_core.run.graph import StepSpec, build_graph, downstream
 from gen_core.run.steps import work_of
 
 STARTED = "started.json"
@@ -25,6 +25,12 @@ NO_ROOM = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "the file is larger than this system allows",
+}
+SMALLER = {  # step -> what makes it need less memory
+    "encode": "[encode] batch = 1",
+    "sample": "a smaller [sample] batch",
+    "reject": "a smaller [evaluate] batch",
+    "evaluate": "a smaller [evaluate] batch",
 }
 NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -121,6 +127,15 @@ def walk(
     return rows
 
 
+def follow(ctx: RunContext) -> None:
+    """In every process but the first: share the steps that it calls to, until it has done."""
+    steps: dict[str, StepSpec] = {}
+    while (name := ctx.ranks.told()) is not None:
+        # built only now: the first process may have prepared the data meanwhile
+        steps = steps or {s.name: s for s in build_graph(ctx.recipe, ctx.dataset.fingerprint(), ctx.smoke)}
+        work_of(steps[name])(ctx, steps[name], ctx.folder.path / "steps" / name)
+
+
 def _clear(ctx: RunContext, name: str) -> None:
     atomic.remove_folder(ctx.folder.path / "steps" / name)
 
@@ -159,6 +174,13 @@ def _do(ctx: RunContext, step: StepSpec, print_: str) -> dict[str, Any]:
             return _compute(ctx, step, print_, origin)
     except OSError as error:
         raise_clear(error, ctx.folder.path / "steps" / name)
+    except (RuntimeError, MemoryError) as error:
+        from gen_core.engine.rollback import out_of_memory
+
+        if not out_of_memory(error):
+            raise
+        smaller = SMALLER.get(name, "a smaller volume or network")
+        raise RunError(f"{name}: out of memory; try {smaller}, and run the same command again") from error
 
 
 def _patience(ctx: RunContext, name: str) -> Callable[[], None]:
@@ -255,6 +277,8 @@ def machine(ctx: RunContext) -> dict[str, Any]:
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
+    if ctx.ranks.world > 1:
+        found["processes"] = ctx.ranks.world
     if ctx.device.type == "cuda":
         found["gpu"] = torch.cuda.get_device_name(ctx.device)
     return found

@@ -1,4 +1,8 @@
-"""The work of each step. A step writes into its folder and returns what `done.json` should record."""
+"""The work of each step. A step writes into its folder and returns what `done.json` should record.
+
+Of several processes the first does all steps; it calls the others to those they can share, by the step's name. They run
+the same function then, and leave the writing to the first, but for the samples that they draw.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +18,10 @@ from gen_core import atomic
 from gen_core.batch import Batch, collate
 from gen_core.cropped import CroppedSplit
 from gen_core.dataset import Split
-from gen_core.engine.checkpoint import init_weights, write_weights
+from gen_core.engine.checkpoint import init_weights, load_weights, write_weights
 from gen_core.engine.fit import fit
 from gen_core.engine.precision import autocast
+from gen_core.engine.ranks import Ranks
 from gen_core.engine.seeds import stable_seed
 from gen_core.engine.source import SplitSource, TensorSource, TrainingSource
 from gen_core.errors import DataError, RunError
@@ -30,6 +35,7 @@ from gen_core.run.graph import StepSpec, approximations, is_trainable
 from gen_core.run.latents import as_stored, stored_latents
 from gen_core.run.outputs import ASIDE, data_card, note_neighbours, set_aside, write_manifest, write_samples
 from gen_core.run.parts import parts_of
+from gen_core.run.promises import require_promised
 from gen_core.run.sample_store import (
     REJECTED,
     Joined,
@@ -43,8 +49,10 @@ from gen_core.run.sampling import chunks, sample_seed
 from gen_core.run.selection import SampleScores, selects_by_samples
 from gen_core.run.view import FinishedRun
 from gen_core.tensor_file import problem_of, write_tensors
+from gen_core.trainable import Trainable
 
 SPLITS = ("train", "val")
+ADVICE = "fit it longer or with a lower lr"
 
 
 def prepare(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
@@ -110,8 +118,9 @@ def fit_table(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
             ctx.progress.say(f"[{name}] init from {table.init}: {line}")
     for note in module.notes():
         ctx.progress.say(f"[{name}] {note}")
+    ranks = _sharing(ctx, step, module)
     source: TrainingSource
-    scores = SampleScores(ctx, module, options) if selects_by_samples(options) else None
+    scores = SampleScores(ctx, module, options) if selects_by_samples(options) and ranks.leads else None
     if table.kind == "prior":
         latents = ctx.folder.step("encode")
         source, held_out = (TensorSource(*stored_latents(latents, name), device=ctx.device) for name in SPLITS)
@@ -129,12 +138,13 @@ def fit_table(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
         stage=step.name,
         seed=ctx.seed,
         device=ctx.device,
-        events=ctx.events,
+        events=ctx.events if ranks.leads else None,
         validation=validation,
         scores=scores,
         stop=ctx.stop,
         progress=ctx.progress,
         header=_header(ctx, name),
+        ranks=ranks,
     )
     for note in summary.notes:
         ctx.progress.say(f"{step.name}: {note}")
@@ -144,6 +154,17 @@ def fit_table(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
     if summary.best is not None:
         record["selected"] = {"by": options.select, "value": summary.best, "step": summary.best_step}
     return record
+
+
+def _sharing(ctx: RunContext, step: StepSpec, module: Trainable) -> Ranks:
+    """The processes that fit `module`: all, where it bears that, called to this step by the first."""
+    if not module.parallel:
+        if ctx.ranks.world > 1:
+            ctx.progress.say(f"[{step.table}] is fitted by one of the {ctx.ranks.world} processes: it bears no more")
+        return Ranks()
+    if ctx.ranks.leads:
+        ctx.ranks.told(step.name)
+    return ctx.ranks
 
 
 def _build_seed(ctx: RunContext, name: str) -> int:
@@ -169,35 +190,47 @@ def encode(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
     Writes latents-<split>.safetensors: z (views, N, c, d, h, w) float32 and, where the recipe declares conditions,
     `value.NAME` and `present.NAME` (views, N, ...); and the calibrated codec's weights.
     """
-    options = ctx.recipe.encode
+    options, ranks = ctx.recipe.encode, ctx.ranks
     codec = ctx.fitted_codec()
-    calibration = codec.calibrate(ctx.batches(ctx.split("train"), options.batch))
-    write_weights(codec, folder, {"calibration": calibration}, _header(ctx, "codec"))
     ctx._parts.pop("codec", None)
-    shapes, conditioner = {}, None
-    if ctx.recipe.conditions:
-        ranges = scalar_ranges(ctx.recipe.conditions, ctx.split("train"))
-        conditioner = Conditioner(ctx.recipe.conditions, ctx.spec, codec.latent, ranges)
-        atomic.write_json(folder / "conditions.json", {"ranges": ranges})
+    shapes, conditioner, calibration = {}, None, {}
+    if ranks.leads:
+        calibration = codec.calibrate(ctx.batches(ctx.split("train"), options.batch))
+        write_weights(codec, folder, {"calibration": calibration}, _header(ctx, "codec"))
+        if ctx.recipe.conditions:
+            ranges = scalar_ranges(ctx.recipe.conditions, ctx.split("train"))
+            conditioner = Conditioner(ctx.recipe.conditions, ctx.spec, codec.latent, ranges)
+            atomic.write_json(folder / "conditions.json", {"ranges": ranges})
+        ranks.told(step.name)
+    else:
+        load_weights(codec, folder)
+    # conditions are told by the first process, which reads all volumes for them
+    part = (0, 1) if conditioner else (ranks.rank, ranks.world)
     for name in SPLITS:
         split, told = ctx.split(name), []
         views = options.views if name == "train" else 1
-        z = torch.empty(views, len(split), *codec.latent.shape(ctx.spec.size))
+        z = torch.zeros(views, len(split), *codec.latent.shape(ctx.spec.size))
         for v in range(views):
             view = split if views == 1 else _View(split, v)
-            for k, samples in enumerate(ctx.groups(view, options.batch)):
+            for at, samples in enumerate(ctx.groups(view, options.batch, part=part)):
+                k = part[0] + at * part[1]
                 rows = range(k * options.batch, k * options.batch + len(samples))
                 if conditioner:
                     told.append(conditioner.of(samples, noise_seeds(ctx.seed, name, v, rows)))
+                if k % ranks.world != ranks.rank:
+                    continue
                 with autocast(options.precision, ctx.device):
                     out = codec.encode(collate(samples).x.to(ctx.device))
+                shape = (len(samples), *z.shape[2:])
+                require_promised(out, shape, f"[codec] encodes {', '.join(s.id for s in samples[:4])} to", ADVICE)
                 z[v, rows.start : rows.stop] = out.float().cpu()
                 ctx.progress.update(step.name, k + 1, -(-len(split) // options.batch), {}, None)
-        if not torch.isfinite(z).all():
-            raise DataError(f"[codec] encodes '{name}' to NaN or infinite latents; fit it longer or with a lower lr")
-        write_tensors(folder / f"latents-{name}.safetensors", {"z": z, **as_stored(told, views)})
+        ranks.add(z.view(torch.int32))  # of each value one process has the bits, and the others zeros
+        if ranks.leads:
+            write_tensors(folder / f"latents-{name}.safetensors", {"z": z, **as_stored(told, views)})
         shapes[name] = list(z.shape)
-    atomic.write_json(folder / "calibration.json", calibration)
+    if ranks.leads:
+        atomic.write_json(folder / "calibration.json", calibration)
     return {"latents": shapes, **approximations(ctx.recipe)}
 
 
@@ -216,16 +249,24 @@ class _View:
 
 def sample(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
     """Draw [sample] n volumes chunk by chunk, keep them, and write them in the format asked for."""
-    options = ctx.recipe.sample
+    options, ranks = ctx.recipe.sample, ctx.ranks
     timing = {"sampling_seconds": 0.0, "decode_seconds": 0.0, "volumes": 0}
-    work = chunks(options.n, options.batch)
-    to_draw = [chunk for chunk in work if not _drawn(ctx, chunk_path(folder, chunk))]
+    to_draw: list[int] = []
+    if ranks.leads:
+        work = chunks(options.n, options.batch)
+        to_draw = [chunk for chunk in work if not _drawn(ctx, chunk_path(folder, chunk))]
+        ranks.told(step.name)
+    to_draw = ranks.told(to_draw)
     with Background() as beside:
-        for drawn in draw(ctx, to_draw):
+        for drawn in draw(ctx, to_draw[ranks.rank :: ranks.world]):
             beside.do(write_chunk, chunk_path(folder, drawn.chunk), drawn)
             timing["sampling_seconds"] += drawn.seconds["sampling"]
             timing["decode_seconds"] += drawn.seconds["decoding"]
             timing["volumes"] += options.batch
+    heard = ranks.gathered(timing)  # and so all chunks are written
+    if not ranks.leads:
+        return {}
+    timing = {key: sum(each[key] for each in heard) for key in timing}
     head = sample_head(ctx)
     publish(ctx, folder, ctx.folder.path / "samples", head, options.format)
     return {"volumes": options.n, "head": head, "cost": timing}
