@@ -39,7 +39,8 @@ class Guarded(TyperGroup):
         try:
             return super().invoke(ctx)
         except GenError as error:
-            fail(str(error) or type(error).__name__, error.exit_code)
+            # of several processes that leave for one reason, the first tells it
+            fail("" if getattr(error, "told", False) else str(error) or type(error).__name__, error.exit_code)
         except KeyboardInterrupt:
             fail("interrupted", INTERRUPTED)
         except BrokenPipeError:
@@ -63,7 +64,8 @@ def fail(message: str, code: int) -> None:
     """Print the message to stderr and end with `code`; with --debug the trace comes first."""
     if _debug:
         traceback.print_exc()
-    print(message, file=sys.stderr)
+    if message:
+        print(message, file=sys.stderr)
     raise typer.Exit(code)
 
 

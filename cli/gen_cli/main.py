@@ -80,6 +80,8 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     if "--json" in sys.argv:
         keep_stdout_for_json()
+    if os.environ.get("RANK", "0") != "0" and os.environ.get("WORLD_SIZE", "1") != "1":
+        sys.stdout = open(os.devnull, "w")  # of several processes the first one talks
     app(prog_name="gen")
 
 

@@ -12,6 +12,7 @@ from gen_core.batch import Batch
 from gen_core.condition import GRIDS, Conditions, unknown
 from gen_core.errors import RecipeError
 from gen_core.prior import Prior, PriorContext
+from gen_core.share import rows
 from gen_core.trainable import Step
 
 
@@ -60,5 +61,6 @@ class ConditionalPrior(Prior):
         cond = self.told(batch)
         if cond is None:
             return None
-        chance = torch.rand(len(batch), generator=step.generator, device=step.generator.device)
+        at = step.generator.device
+        chance = rows(len(batch), lambda n: torch.rand(n, generator=step.generator, device=at))
         return cond.dropped((chance < drop).to(batch.x.device))

@@ -43,7 +43,13 @@ class Trainable(nn.Module):
     A step may be tried again in smaller micro-batches, or given up: the engine then puts all buffers back as they
     were before it. So `training_step` changes no state but buffers; what it gathers for `updated` in other
     attributes starts anew at `step.micro == 0`. Only `updated` and `epoch_started` change other state.
+
+    parallel: whether several processes may share its batches: what a step draws for each sample comes from
+    `gen_core.share.rows`, losses are means over samples or use `mean`, `total` or `whole`, and so does what changes
+    buffers. Of several processes only the first fits a component that does not say so.
     """
+
+    parallel = False
 
     def groups(self) -> dict[str, list[nn.Module]]:
         """Group name -> modules; one optimizer each, in this order. Modules in no group are never optimized."""

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gen_core.share import mean
+
 
 def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
     """(max(0, 1 - D(x)) + max(0, 1 + D(x_hat))) / 2, means over patches."""
@@ -39,6 +41,7 @@ def feature_matching(real: list[Tensor], fake: list[Tensor]) -> Tensor:
 
 def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last: nn.Parameter) -> Tensor:
     """|grad of the reconstruction loss| / |grad of the adversarial loss| at the last decoder layer, in [0, 1e4]."""
-    g_rec = torch.autograd.grad(reconstruction, last, retain_graph=True)[0].norm()
-    g_adv = torch.autograd.grad(adversarial, last, retain_graph=True)[0].norm()
+    # means over the whole batch, of which another process may hold a part
+    g_rec = mean(torch.autograd.grad(reconstruction, last, retain_graph=True)[0]).norm()
+    g_adv = mean(torch.autograd.grad(adversarial, last, retain_graph=True)[0]).norm()
     return (g_rec / (g_adv + 1e-4)).clamp(0, 1e4).detach()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gen_codecs.blocks import Conv3d, norm
 from gen_codecs.vq_options import DiscriminatorOptions
+from gen_core.share import rows
 
 
 class PatchDiscriminator(nn.Module):
@@ -65,7 +66,7 @@ def random_slices(x: Tensor, wanted: int, generator: torch.Generator) -> Tensor:
     For bands this is the order of falling wavelength, so that three of them form an RGB image.
     """
     b, d = x.shape[0], x.shape[2]
-    keys = torch.rand(b, max(d, wanted), generator=generator, device=x.device)
+    keys = rows(b, lambda n: torch.rand(n, max(d, wanted), generator=generator, device=x.device))
     return keys.argsort(1)[:, :wanted].remainder(d).sort(1, descending=True).values
 
 

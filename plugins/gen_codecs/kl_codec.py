@@ -31,6 +31,8 @@ from gen_core.volume import VolumeSpec
 class KlCodec(TiledCodec):
     """Encoder to mean and log-variance, decoder, and discriminators where their weights are not 0."""
 
+    parallel = True
+
     def __init__(self, options: AutoencoderKl, spec: VolumeSpec):
         super().__init__()
         self.options, self.spec = options, spec

@@ -14,6 +14,7 @@ from gen_codecs.attention import VoxelAttention
 from gen_codecs.blocks import Axes, Conv3d, PadDownConv3d, RepeatUpConv3d, ResidualBlock, factor_stride, norm
 from gen_codecs.encoder_decoder import Levels
 from gen_codecs.kl_options import AutoencoderKl
+from gen_core.share import rows
 
 LOG_VARIANCE = (-30.0, 20.0)  # clamped to: the standard deviation stays within 3e-7 .. 2e4
 
@@ -120,5 +121,5 @@ def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 def reparametrized(mean: Tensor, log_variance: Tensor, generator: torch.Generator) -> Tensor:
     """mean + sigma eps with eps from `generator`. Source: Kingma & Welling 2014, section 2.4."""
-    eps = torch.randn(mean.shape, generator=generator, device=mean.device)
+    eps = rows(len(mean), lambda n: torch.randn(n, *mean.shape[1:], generator=generator, device=mean.device))
     return mean + (0.5 * log_variance).exp() * eps

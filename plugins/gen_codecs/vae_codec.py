@@ -20,6 +20,7 @@ from gen_codecs.kl_network import LOG_VARIANCE, kl_to_standard_normal, reparamet
 from gen_codecs.latent_scaling import ChannelMoments
 from gen_codecs.tiled_codec import TiledCodec
 from gen_codecs.vae_options import Vae
+from gen_core import share
 from gen_core.batch import Batch
 from gen_core.codec import CodecContext, LatentSpec
 from gen_core.engine.precision import float32_island
@@ -31,6 +32,8 @@ ACTIVE = 0.01  # variance of a channel's means above which it says something (Bu
 
 class VaeCodec(TiledCodec):
     """Encoder to mean and log-variance, decoder of a draw."""
+
+    parallel = True
 
     def __init__(self, options: Vae, spec: VolumeSpec):
         super().__init__()
@@ -115,7 +118,7 @@ class VaeCodec(TiledCodec):
         x_hat = self._decoded(self._unfolded(z))
         with float32_island(x.device):
             squares = (x_hat - x.float()).square().flatten(1).sum(1).mean()
-            kl = channels.clamp_min(self.options.losses.free_bits).sum()
+            kl = charged(channels, self.options.losses.free_bits).sum()
         losses = {"squared_error": squares, "kl": self._beta(step) * kl}
         kept = {"kl_nats": channels.detach().sum(), "posterior_sd": (0.5 * log_variance.detach()).exp().mean()}
         yield GroupLoss("main", losses, kept)
@@ -149,6 +152,11 @@ def kl_by_channel(mean: Tensor, log_variance: Tensor) -> Tensor:
     """
     terms = mean.square() + log_variance.exp() - log_variance - 1
     return 0.5 * terms.flatten(2).sum(2).mean(0)
+
+
+def charged(channels: Tensor, free_bits: float) -> Tensor:
+    """The nats of each channel, or `free_bits` where the mean over the whole micro-batch has fewer."""
+    return torch.where(share.mean(channels.detach()) >= free_bits, channels, free_bits)
 
 
 def build(options: Vae, context: CodecContext) -> VaeCodec:

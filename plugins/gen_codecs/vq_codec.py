@@ -26,6 +26,7 @@ from gen_core.batch import Batch
 from gen_core.codec import CodecContext, LatentSpec
 from gen_core.engine.precision import float32_island
 from gen_core.errors import RecipeError
+from gen_core.share import whole
 from gen_core.trainable import GroupLoss, Step
 
 
@@ -36,6 +37,8 @@ def _vectors(e: Tensor) -> Tensor:
 
 class VqCodec(TiledCodec):
     """Encoder, codebook, decoder; `vqgan` adds discriminators."""
+
+    parallel = True
 
     def __init__(self, options: VqNetwork, spec: Any):
         super().__init__()
@@ -149,20 +152,21 @@ class VqCodec(TiledCodec):
     def training_step(self, batch: Batch, step: Step) -> Iterator[GroupLoss]:
         o, x = self.options, batch.x
         e = self._e(x)
-        v = _vectors(e.detach())
+        v = whole(_vectors(e.detach()))  # of all processes: each keeps the whole codebook
         with float32_island(x.device):
             if not bool(self.codebook.initialized):
                 self.codebook.start(v, step.generator)
             z_q, idx = self._quantize(e)
             commitment = F.mse_loss(e, z_q)
-            self.codebook.observe(v, idx.reshape(-1), step.micro == 0, step.index)
+            used = whole(idx.reshape(-1))
+            self.codebook.observe(v, used, step.micro == 0, step.index)
         x_hat = self._decoded(e + (z_q - e).detach())  # straight through
         losses = self._reconstruction(x, x_hat)
         at = random_slices(x, 3, step.generator)
         if o.losses.lpips and o.losses.lpips_weights:
             losses["lpips"] = self._perceptual(x, x_hat, at)
         playing = bool(self.critics) and step.index >= o.discriminator.start
-        logs = {"quantization": commitment.detach(), "perplexity": perplexity(idx.reshape(-1), o.codes)}
+        logs = {"quantization": commitment.detach(), "perplexity": perplexity(used, o.codes)}
         logs["code_use"] = self.codebook.use(step.index)
         if playing:
             terms, said = self.critics.for_generator(

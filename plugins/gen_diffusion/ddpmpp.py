@@ -22,6 +22,7 @@ from gen_core.paths.sub_vp_path import SubVpPath
 from gen_core.paths.ve_path import VePath
 from gen_core.paths.vp_path import VpPath
 from gen_core.prior import DiffusionPrior, PriorContext
+from gen_core.share import rows
 from gen_core.trainable import GroupLoss, Step
 from gen_diffusion import edm_preconditioning as edm
 from gen_diffusion import score_matching as matching
@@ -57,6 +58,8 @@ def times_of(o: Ddpmpp, path: ContinuousPath) -> matching.Times:
 
 class DdpmppPrior(ConditionalPrior, DiffusionPrior):
     """The network, the embedding of conditions where there are some, and what its output means on the path."""
+
+    parallel = True
 
     def __init__(self, options: Ddpmpp, context: PriorContext):
         super().__init__(context)
@@ -118,8 +121,9 @@ class DdpmppPrior(ConditionalPrior, DiffusionPrior):
     def training_step(self, batch: Batch, step: Step) -> Iterator[GroupLoss]:
         """Weighted denoising score matching; a share `drop_condition` of the samples is told nothing."""
         z_0, at = batch.x.float(), step.generator.device
-        u = torch.rand(len(z_0), generator=step.generator, device=at, dtype=torch.float64)
-        eps = torch.randn(z_0.shape, generator=step.generator, device=at).to(z_0.device)
+        draw = lambda f, *more, **kw: rows(len(z_0), lambda n: f(n, *more, generator=step.generator, device=at, **kw))
+        u = draw(torch.rand, dtype=torch.float64)
+        eps = draw(torch.randn, *z_0.shape[1:]).to(z_0.device)
         cond = self.partly_told(batch, self.options.drop_condition, step)
         loss, square = self.errors(z_0, self.times.at(u.to(z_0.device)), eps, cond)
         yield GroupLoss("main", {"loss": loss.mean()}, {"eps_mse": square.mean()})

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from gen_core.share import whole
 from gen_gan.augment_colour import colour_map, recolour
 from gen_gan.augment_corruption import add_noise, amplify_bands, cut_out
 from gen_gan.augment_geometry import Draws, blit_matrix, geometric_matrix, warp
@@ -61,7 +62,8 @@ class AugmentProbability(nn.Module):
     @torch.no_grad()
     def observe(self, logits: Tensor) -> None:
         """Logits (B,) of real samples, as the discriminator was trained on them."""
-        self.signs += logits.detach().sign().sum()
+        logits = whole(logits.detach())  # of all processes
+        self.signs += logits.sign().sum()
         self.seen += logits.numel()
 
     @torch.no_grad()

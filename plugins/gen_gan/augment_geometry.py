@@ -14,6 +14,7 @@ import math
 import torch
 from torch import Tensor
 
+from gen_core.share import rows
 from gen_gan.upfirdn import reflect_pad, upfirdn_axis
 
 # Low-pass filter of the symlet with six vanishing moments (Daubechies 1992, table 6.3), sum sqrt(2).
@@ -39,11 +40,13 @@ class Draws:
     def uniform(self, *more: int) -> Tensor:
         """In [0, 1)."""
         at = self.generator.device
-        return torch.rand(self.n, *more, generator=self.generator, device=at).to(self.device, self.dtype)
+        draw = lambda n: torch.rand(n, *more, generator=self.generator, device=at)
+        return rows(self.n, draw).to(self.device, self.dtype)
 
     def normal(self, *more: int) -> Tensor:
         at = self.generator.device
-        return torch.randn(self.n, *more, generator=self.generator, device=at).to(self.device, self.dtype)
+        draw = lambda n: torch.randn(n, *more, generator=self.generator, device=at)
+        return rows(self.n, draw).to(self.device, self.dtype)
 
     def chance(self, value: Tensor, neutral: float, p: float | None = None) -> Tensor:
         """`value` (n, ...) for a share p of the samples, `neutral` for the others."""

@@ -19,6 +19,7 @@ from gen_core.batch import Batch
 from gen_core.condition import Conditions
 from gen_core.engine.precision import float32_island
 from gen_core.prior import DirectPrior, PriorContext
+from gen_core.share import rows
 from gen_core.trainable import GroupLoss, Step
 from gen_gan.dcgan_options import Dcgan
 from gen_gan.regularizers import discriminator_loss, due, generator_loss, r1
@@ -93,6 +94,8 @@ class DcganDiscriminator(nn.Module):
 class DcganPrior(DirectPrior):
     """Generator and discriminator."""
 
+    parallel = True
+
     def __init__(self, options: Dcgan, context: PriorContext):
         super().__init__()
         o = options
@@ -116,7 +119,8 @@ class DcganPrior(DirectPrior):
     def training_step(self, batch: Batch, step: Step) -> Iterator[GroupLoss]:
         o, real = self.options, batch.x[:, :, 0].float()
         cond = of_batch(self.specs, batch, o.drop_condition, step.generator)
-        noise = torch.randn(self.noise_shape(len(batch)), generator=step.generator, device=step.generator.device)
+        at = step.generator.device
+        noise = rows(len(batch), lambda n: torch.randn(self.noise_shape(n), generator=step.generator, device=at))
         fake = self.generator(noise.to(step.device), cond)
         yield GroupLoss("generator", {"adversarial": generator_loss(self.critic(fake, cond))})
 

@@ -11,6 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gen_core import share
+from gen_core.share import rows
+
 
 def generator_loss(fake: Tensor) -> Tensor:
     """-log sigmoid(D(G(z))), mean over logits (B,)."""
@@ -42,7 +45,7 @@ def path_lengths(images: Tensor, w: Tensor, direction: Tensor) -> Tensor:
 def path_length_penalty(lengths: Tensor, mean: Tensor, decay: float = 0.01) -> Tensor:
     """(|J^T y| - a)^2, mean over samples; `mean` (a, a scalar buffer) moves towards these lengths first, in place."""
     with torch.no_grad():
-        mean.lerp_(lengths.mean().to(mean), decay)
+        mean.lerp_(share.mean(lengths.mean()).to(mean), decay)
     return (lengths - mean.clone()).square().mean()
 
 
@@ -51,11 +54,11 @@ def due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def mix_styles(w: Tensor, other: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """w (B, L, dim), with the styles from a random place on taken from `other`, for a share of the samples."""
+def mix_styles(w: Tensor, other: Tensor, portion: float, generator: torch.Generator) -> Tensor:
+    """w (B, L, dim), with the styles from a random place on taken from `other`, for a portion of the samples."""
     b, styles, _ = w.shape
     at = generator.device
-    cut = torch.randint(1, styles, (b,), generator=generator, device=at)
-    mixed = torch.rand(b, generator=generator, device=at) < share
+    cut = rows(b, lambda n: torch.randint(1, styles, (n,), generator=generator, device=at))
+    mixed = rows(b, lambda n: torch.rand(n, generator=generator, device=at)) < portion
     cut = torch.where(mixed, cut, styles).to(w.device)
     return torch.where((torch.arange(styles, device=w.device) < cut[:, None])[:, :, None], w, other)

@@ -20,6 +20,7 @@ from gen_core.batch import Batch
 from gen_core.condition import Conditions
 from gen_core.engine.precision import float32_island
 from gen_core.prior import DirectPrior, PriorContext
+from gen_core.share import head, mean, rows
 from gen_core.trainable import GroupLoss, Step
 from gen_gan.augment import AugmentProbability, augment
 from gen_gan.regularizers import (
@@ -66,6 +67,7 @@ class Stylegan2Prior(DirectPrior):
     """Generator and discriminator, the mean style for truncation, the mean path length, and p."""
 
     truncates = True
+    parallel = True
     w_mean: Tensor
     path_mean: Tensor
 
@@ -127,7 +129,8 @@ class Stylegan2Prior(DirectPrior):
         return {"generator": [self.generator], "discriminator": [self.critic]}
 
     def _noise(self, n: int, size: int, step: Step) -> Tensor:
-        return torch.randn(n, size, generator=step.generator, device=step.generator.device).to(step.device)
+        at = step.generator.device
+        return rows(n, lambda m: torch.randn(m, size, generator=step.generator, device=at)).to(step.device)
 
     def _training_styles(self, n: int, cond: Conditions, step: Step, follow: bool) -> Tensor:
         """Mixed styles (n, L, w_dim); follow: let the mean style follow them."""
@@ -135,7 +138,7 @@ class Stylegan2Prior(DirectPrior):
         first = self.styles(z, cond)
         if follow:
             with torch.no_grad():
-                self.w_mean.lerp_(first.detach().float().mean(0), 1.0 - self.options.w_average)
+                self.w_mean.lerp_(mean(first.detach().float().mean(0)), 1.0 - self.options.w_average)
         if self.options.style_mixing == 0:
             return self._repeated(first)
         second = self.styles(self._noise(n, self.options.z_dim, step), cond)
@@ -151,13 +154,14 @@ class Stylegan2Prior(DirectPrior):
 
     def _path_penalty(self, n: int, cond: Conditions, step: Step) -> Tensor:
         """The path-length penalty of a smaller batch, in float32."""
-        o, n = self.options, max(1, n // self.options.path_length_shrink)
-        with float32_island(step.device):
+        o = self.options
+        few = lambda n: max(1, n // o.path_length_shrink)
+        with float32_island(step.device), head(n, few) as (n, factor):
             w = self._training_styles(n, cond.take(slice(0, n)), step, follow=False)
             images = self.images(w, self._noise(n, self.noise_dim, step))
             direction = self._noise(n, images[0].numel(), step).view_as(images)
             lengths = path_lengths(images, w, direction)
-            return path_length_penalty(lengths, self.path_mean, o.path_length_decay)
+            return factor * path_length_penalty(lengths, self.path_mean, o.path_length_decay)
 
     def training_step(self, batch: Batch, step: Step) -> Iterator[GroupLoss]:
         o, real, n = self.options, batch.x[:, :, 0].float(), len(batch)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from gen_core.share import ours, whole
 from gen_gan.equalized_layers import EqualConv2d, EqualLinear, leaky
 from gen_gan.modulated_conv import ModulatedConv2d
 from gen_gan.upfirdn import downsample2d, upsample2d
@@ -121,13 +122,15 @@ class ResidualDown(nn.Module):
 def minibatch_deviation(x: Tensor, group: int) -> Tensor:
     """x (B, C, H, W) -> (B, C + 1, H, W): the deviation over groups of at most `group` samples, averaged, as a map.
 
-    Groups are as large as divides B. Source: Karras et al. 2018, section 3.
+    Groups are as large as divides B, and reach over processes. Source: Karras et al. 2018, section 3.
     """
     b, c, h, w = x.shape
-    g = max(k for k in range(1, min(group, b) + 1) if b % k == 0)
-    y = x.float().reshape(g, b // g, c, h, w)
+    y = whole(x.float())
+    n = len(y)
+    g = max(k for k in range(1, min(group, n) + 1) if n % k == 0)
+    y = y.reshape(g, n // g, c, h, w)
     y = ((y - y.mean(0)).square().mean(0) + 1e-8).sqrt().mean((1, 2, 3))  # (B / g,)
-    return torch.cat((x, y.repeat(g).to(x.dtype).reshape(b, 1, 1, 1).expand(b, 1, h, w)), 1)
+    return torch.cat((x, ours(y.repeat(g)).to(x.dtype).reshape(b, 1, 1, 1).expand(b, 1, h, w)), 1)
 
 
 class Discriminator(nn.Module):

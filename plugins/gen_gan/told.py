@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gen_core.batch import Batch
 from gen_core.condition import VECTORS, Conditions, ConditionSpec, unknown
 from gen_core.errors import RecipeError
+from gen_core.share import rows
 from gen_gan.equalized_layers import EqualLinear
 
 OCTAVES = 4  # sines and cosines of a scalar: of pi/2, pi, 2 pi, 4 pi times its value in -1..1
@@ -86,6 +87,6 @@ def of_batch(
     pick = lambda d: {name: d[name] for name in specs if name in d}
     cond = complete(specs, Conditions(pick(batch.condition), pick(batch.present)), len(batch), batch.x.device)
     if specs and generator is not None:
-        chance = torch.rand(len(batch), generator=generator, device=generator.device)
+        chance = rows(len(batch), lambda n: torch.rand(n, generator=generator, device=generator.device))
         cond = cond.dropped((chance < drop).to(batch.x.device))
     return cond

@@ -19,6 +19,7 @@ from gen_core.ddpm.beta_schedule import betas
 from gen_core.ddpm.discrete_path import DiscretePath
 from gen_core.denoising import per_sample
 from gen_core.prior import DiffusionPrior, PriorContext
+from gen_core.share import rows
 from gen_core.trainable import GroupLoss, Step
 
 SMALLEST = 1e-8  # alpha and sigma in a divisor: a path that ends in pure noise or pure data stays finite
@@ -46,6 +47,8 @@ class DdpmOptions(Protocol):
 
 class DiscreteDdpm(ConditionalPrior, DiffusionPrior):
     """The path, the algebra between eps, z_0 and v, the losses, and who is told what; `predict` is left to do."""
+
+    parallel = True
 
     def __init__(self, options: DdpmOptions, context: PriorContext):
         super().__init__(context)
@@ -112,8 +115,8 @@ class DiscreteDdpm(ConditionalPrior, DiffusionPrior):
     def draw(self, z_0: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """t uniform over the T steps and eps standard normal, on z_0's device."""
         T, at = self.path.steps, generator.device
-        k = torch.randint(1, T + 1, (z_0.shape[0],), generator=generator, device=at)
-        eps = torch.randn(z_0.shape, generator=generator, device=at)
+        k = rows(len(z_0), lambda n: torch.randint(1, T + 1, (n,), generator=generator, device=at))
+        eps = rows(len(z_0), lambda n: torch.randn(n, *z_0.shape[1:], generator=generator, device=at))
         return (k.double() / T).to(z_0.device), eps.to(z_0.device)
 
     def training_step(self, batch: Batch, step: Step) -> Iterator[GroupLoss]:

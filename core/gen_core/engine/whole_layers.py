@@ -78,7 +78,10 @@ def _dropout_of(layer: nn.Dropout) -> object:
     def forward(x: Tensor) -> Tensor:
         if share.current() is None or not layer.training:
             return usual(x)
-        kept = lambda n: x.new_empty(n, *x.shape[1:]).bernoulli_(1.0 - layer.p)
+        # a draw fills memory in its own order, which is that of x: channels may be last
+        order = sorted(range(x.ndim), key=lambda axis: -x.stride(axis))
+        empty = lambda n: torch.empty_permuted((n, *x.shape[1:]), order, dtype=x.dtype, device=x.device)
+        kept = lambda n: empty(n).bernoulli_(1.0 - layer.p)
         return x * share.rows(len(x), kept).div_(1.0 - layer.p)
 
     return forward

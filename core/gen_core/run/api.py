@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from attrs import Factory, evolve, frozen
 
 from gen_core import atomic
 from gen_core.engine.device import resolve_device
+from gen_core.engine.join import device_of, joined
 from gen_core.engine.stop import StopFlag
 from gen_core.errors import UsageError
 from gen_core.recipe import Recipe, load_recipe, resolve_recipe_path
@@ -20,7 +20,7 @@ from gen_core.run.context import RunContext
 from gen_core.run.folder import LOCK_RECIPE, RunFolder, check_lock, read_json, verify_step, write_lock
 from gen_core.run.graph import StepSpec, build_graph
 from gen_core.run.plan import describe
-from gen_core.run.runner import machine, walk
+from gen_core.run.runner import follow, machine, walk
 from gen_core.run.sampling import chunks
 from gen_core.run.smoke import smoke_recipe
 
@@ -96,11 +96,26 @@ def _folder(request: RunRequest, recipe: Recipe) -> RunFolder:
     return RunFolder(out)
 
 
-@contextlib.contextmanager
-def _working(recipe: Recipe, registry: Registry, folder: RunFolder, progress: Any, smoke: bool) -> Iterator[RunContext]:
-    """A locked run folder, signals caught, offline for every library that would ask a hub."""
-    with folder.locked(), StopFlag() as stop:
-        yield RunContext(recipe, registry, folder, resolve_device(recipe.run.device), progress, stop, smoke)
+def _working(
+    recipe: Recipe,
+    registry: Registry,
+    folder: RunFolder,
+    progress: Any,
+    smoke: bool,
+    work: Callable[[RunContext], list[dict[str, Any]]],
+) -> list[dict[str, Any]]:
+    """`work` in a locked run folder, signals caught. Of several processes the first does it; the others follow."""
+    with StopFlag() as stop, joined(stop) as ranks:
+        device = device_of(recipe.run.device, ranks)
+        ctx = RunContext(recipe, registry, folder, device, progress, stop, smoke, ranks=ranks)
+        if not ranks.leads:
+            ctx.progress = Silent()
+            follow(ctx)
+            return []
+        with folder.locked():
+            rows = work(ctx)
+        ranks.told()  # that there is no more to follow
+        return rows
 
 
 def _graph(ctx: RunContext) -> list[StepSpec]:
@@ -128,14 +143,17 @@ def run(request: RunRequest, progress: Any = None) -> RunOutcome:
     """
     registry = Registry.load()
     recipe, folder = resolve(request, registry)
-    with _working(recipe, registry, folder, progress or Silent(), request.smoke) as ctx:
+
+    def work(ctx: RunContext) -> list[dict[str, Any]]:
         steps = _graph(ctx)
         if not folder.exists:
             write_lock(folder.path / LOCK_RECIPE, recipe.to_toml())
             atomic.write_json(folder.path / "machine.json", machine(ctx))
         rows = walk(ctx, steps, only=request.only_step, until=request.until_step, redo_from=request.from_step)
         write_lock(folder.path / LOCK_RECIPE, recipe.to_toml())
-    return _outcome(folder, rows)
+        return rows
+
+    return _outcome(folder, _working(recipe, registry, folder, progress or Silent(), request.smoke, work))
 
 
 def _outcome(folder: RunFolder, rows: list[dict[str, Any]]) -> RunOutcome:
@@ -177,7 +195,8 @@ def run_single(
     "train" stands for everything up to the last fit. Raises: UsageError naming the unfinished step.
     """
     recipe, registry, folder = open_run(run_dir, overrides)
-    with _working(recipe, registry, folder, progress or Silent(), is_smoke(folder)) as ctx:
+
+    def work(ctx: RunContext) -> list[dict[str, Any]]:
         steps = _graph(ctx)
         if step == "train":
             fits = [s.name for s in steps if s.table]
@@ -187,7 +206,9 @@ def run_single(
         else:
             rows = walk(ctx, steps, only=step, until=None, redo_from=step if redo else None)
         write_lock(folder.path / LOCK_RECIPE, recipe.to_toml())
-    return _outcome(folder, rows)
+        return rows
+
+    return _outcome(folder, _working(recipe, registry, folder, progress or Silent(), is_smoke(folder), work))
 
 
 def sample_more(
@@ -235,15 +256,16 @@ def sample_more(
     name = f"samples-{recipe.table('sampler').use}-{options.steps or 'default'}{under}"
     target = Path(out) if out else folder.path / name
     part = "" if shard == (1, 1) else f"{shard[0]}of{shard[1]}"
-    with StopFlag() as stop:
+    with StopFlag() as stop, joined(stop) as ranks:
         ctx = RunContext(
             recipe,
             registry,
             folder,
-            resolve_device(recipe.run.device),
+            device_of(recipe.run.device, ranks),
             progress or Silent(),
             stop,
             is_smoke(folder),
+            ranks=ranks,
         )
         component = registry.get("writer", options.format)
         writer = component.build(component.options_class()(), None)
@@ -255,9 +277,11 @@ def sample_more(
             rows.extend({**row, "id": sample_id(row["index"])} for row in new)
 
         with Background() as beside:
-            for drawn in draw(ctx, chunks(n, options.batch, shard)):
+            for drawn in draw(ctx, chunks(n, options.batch, shard)[ranks.rank :: ranks.world]):
                 beside.do(write, drawn)
-        write_manifest(target, rows, head, data_card(recipe, ctx.spec, head, len(rows)), part)
+        rows = [row for each in ranks.gathered(rows) for row in each]
+        if ranks.leads:
+            write_manifest(target, rows, head, data_card(recipe, ctx.spec, head, len(rows)), part)
     return {"folder": str(target), "samples": len(rows), "shard": part or "1of1"}
 
 

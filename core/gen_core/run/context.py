@@ -15,6 +15,7 @@ from gen_core.codec import Codec, CodecContext
 from gen_core.dataset import Dataset, DatasetContext, Split
 from gen_core.engine.checkpoint import load_weights
 from gen_core.engine.events import EventLog, read_events
+from gen_core.engine.ranks import Ranks
 from gen_core.engine.seeds import seeded_global
 from gen_core.engine.stop import StopFlag
 from gen_core.errors import Stopped, UsageError
@@ -44,9 +45,11 @@ class RunContext:
         stop: StopFlag,
         smoke: bool = False,
         cache: Path | None = None,
+        ranks: Ranks | None = None,
     ):
         self.recipe, self.registry, self.folder, self.device = recipe, registry, folder, device
         self.progress, self.stop, self.smoke = progress, stop, smoke
+        self.ranks = ranks or Ranks()  # the processes that share the work of some steps
         self.cache = cache or folder.path.parent / ".cache"
         self._parts: dict[str, Any] = {}
 
@@ -95,10 +98,13 @@ class RunContext:
     def split(self, name: str) -> Split:
         return self.dataset.split(name)
 
-    def groups(self, split: Split, size: int, limit: int = 0) -> Iterator[list[Sample]]:
-        """The plain volumes of a split in order, `size` at a time; stops the run between groups when asked."""
+    def groups(self, split: Split, size: int, limit: int = 0, part: tuple[int, int] = (0, 1)) -> Iterator[list[Sample]]:
+        """The plain volumes of a split in order, `size` at a time; stops the run between groups when asked.
+
+        part: (i, k) leaves out all groups but i, i + k, ...
+        """
         n = min(len(split), limit) if limit else len(split)
-        for start in range(0, n, size):
+        for start in range(part[0] * size, n, part[1] * size):
             self.check_stop()
             yield [split[i] for i in range(start, min(start + size, n))]
 
@@ -222,6 +228,7 @@ class RunContext:
             self.stop,
             self.smoke,
             self.cache,
+            self.ranks,
         )
         other._parts = dict(self._parts)
         return other

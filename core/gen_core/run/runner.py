@@ -15,8 +15,9 @@ from gen_core import atomic
 from gen_core.errors import RunError, UsageError
 from gen_core.run.context import RunContext
 from gen_core.run.fingerprint import differences
-from gen_core.run.folder import DONE, computing, find_equal, read_json, read_sealed, write_sealed
+from gen_core.run.folder import DONE, LOOKED_THROUGH, computing, find_equal, read_json, read_sealed, write_sealed
 from gen_core.run.graph import StepSpec, build_graph, downstream
+from gen_core.run.outputs import MANIFEST, verify_manifest
 from gen_core.run.steps import work_of
 
 STARTED = "started.json"
@@ -146,6 +147,8 @@ def _is_done(ctx: RunContext, step: StepSpec, print_: str) -> bool:
     if not done or done.get("fingerprint") != print_:
         return False
     problems = ctx.folder.problems(step.name)
+    if step.name == "sample":
+        problems += _sample_problems(ctx.folder.path / "samples")
     if not problems:
         ctx.progress.step_started(step.name, "done before")
         return True
@@ -153,6 +156,13 @@ def _is_done(ctx: RunContext, step: StepSpec, print_: str) -> bool:
     ctx.progress.say(f"{step.name}: made again: {problems[0]}{more}")
     (ctx.folder.path / "steps" / step.name / DONE).unlink()
     return False
+
+
+def _sample_problems(samples: Path) -> list[str]:
+    """What is wrong with the published samples, which lie outside of the step's folder."""
+    if not (samples / MANIFEST).exists():
+        return [f"{samples / MANIFEST}: missing"]
+    return verify_manifest(samples, LOOKED_THROUGH)
 
 
 def _require(ctx: RunContext, step: StepSpec, to_check: Sequence[str]) -> None:

@@ -1,0 +1,223 @@
+"""Fits that several processes share; as a script, one of these processes.
+
+python ranked.py FOLDER RANK WORLD CASE...: each case fits in FOLDER/CASE.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from gen_core.batch import Batch
+from gen_core.codec import CodecContext
+from gen_core.condition import Conditions, ConditionSpec
+from gen_core.engine.events import EventLog
+from gen_core.engine.fit import FitSummary, fit
+from gen_core.engine.join import joined
+from gen_core.engine.ranks import Ranks
+from gen_core.engine.source import TensorSource
+from gen_core.engine.stop import StopFlag
+from gen_core.errors import GenError
+from gen_core.options import FitOptions
+from gen_core.prior import PriorContext
+from gen_core.share import mean, rows, whole
+from gen_core.trainable import GroupLoss, Trainable
+from gen_core.volume import VolumeSpec
+
+FIT = dict(steps=5, lr=2e-3, betas=(0.5, 0.9), checkpoint_every=100, validate_every=3, log_every=2)
+
+
+class Plain(Trainable):
+    """Batch norm, dropout, noise, a loss that is no mean, and a buffer of all outputs."""
+
+    parallel = True
+
+    def __init__(self, fault: str = ""):
+        super().__init__()
+        self.layer, self.norm, self.drop = nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Dropout(0.3)
+        self.head = nn.Linear(6, 5)
+        self.register_buffer("seen", torch.zeros(5))
+        self.fault = fault
+
+    def training_step(self, batch, step):
+        x = batch.x.flatten(1)[:, :5]
+        self._fail(batch, step)
+        noise = rows(len(x), lambda n: torch.randn(n, 5, generator=step.generator))
+        y = self.head(self.drop(self.norm(self.layer(x + 0.1 * noise))))
+        with torch.no_grad():
+            self.seen.lerp_(whole(y).abs().mean(0), 0.5)
+        yield GroupLoss("main", {"l2": (y - x).square().mean(), "centre": y.mean(0).sub(mean(y.mean(0))).mean() + 0.1})
+
+    def _fail(self, batch, step):
+        mine = "eye-3" in batch.ids
+        if self.fault == "memory" and len(batch) > 2 and mine:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        if self.fault == "nan" and step.index == 2 and mine:
+            batch.x.mul_(float("nan"))
+        if self.fault == "error" and step.index == 2 and mine:
+            raise ValueError("a volume of another kind")
+
+    def validation_step(self, batch, step):
+        return {"size": batch.x.square().mean()}
+
+
+class Drifting(Plain):
+    """A buffer that each process fills by itself."""
+
+    def training_step(self, batch, step):
+        yield from super().training_step(batch, step)
+        self.seen += batch.x.mean()
+
+
+def volumes(n: int, *shape: int) -> torch.Tensor:
+    return torch.randn((n, *shape), generator=torch.Generator().manual_seed(1)).mul(0.5).clamp(-1, 1)
+
+
+def vqgan():
+    from gen_codecs.vq_codec import build_vqgan
+    from gen_codecs.vq_options import CodebookOptions, DiscriminatorOptions, LossOptions, Vqgan
+
+    options = Vqgan(
+        stride=(2, 2, 2), width=4, multipliers=(1,), blocks_encoder=1, blocks_decoder=1, norm_groups=2,
+        latent_channels=3, codes=12, norm="batch",
+        codebook=CodebookOptions(queue=300, dead_below=2.0, dead_share=1.0, dead_limit=0.3),
+        losses=LossOptions(adaptive=True, gradient=0.5),
+        discriminator=DiscriminatorOptions(start=0, width=4, layers=2, norm="batch"),
+    )  # fmt: skip
+    return build_vqgan(options, CodecContext(VolumeSpec((4, 8, 6)))), volumes(7, 1, 4, 8, 6)
+
+
+def ddpm3d():
+    from gen_diffusion.ddpm3d import build
+    from gen_diffusion.ddpm3d_options import Ddpm3d
+
+    options = Ddpm3d(base=8, multipliers=(1, 2), attention="none", heads=1, head_dim=8, steps=20, dropout=0.2)
+    spec = {"kind": ConditionSpec("class", classes=("a", "b"))}
+    return build(options, PriorContext((2, 2, 4, 6), conditions=spec)), volumes(7, 2, 2, 4, 6)
+
+
+def stylegan():
+    from gen_gan.stylegan2 import build
+    from gen_gan.stylegan2_options import AugmentOptions, Stylegan2Ada
+
+    options = Stylegan2Ada(
+        z_dim=6, w_dim=5, mapping_layers=2, channel_base=64, channel_max=6, r1_gamma=1.0, r1_every=2,
+        path_length_every=2, path_length_shrink=2, augment=AugmentOptions(start=0.5, images=50, every=2),
+    )  # fmt: skip
+    spec = {"kind": ConditionSpec("class", classes=("a", "b"))}
+    return build(options, PriorContext((2, 1, 8, 8), conditions=spec)), volumes(7, 2, 1, 8, 8)
+
+
+def dcgan():
+    from gen_gan.dcgan import build
+    from gen_gan.dcgan_options import Dcgan
+
+    options = Dcgan(z_dim=6, width=4, width_max=8, r1_gamma=1.0, r1_every=2)
+    return build(options, PriorContext((2, 1, 8, 8))), volumes(7, 2, 1, 8, 8)
+
+
+BUILD = {
+    "vqgan": vqgan,
+    "ddpm3d": ddpm3d,
+    "stylegan2-ada": stylegan,
+    "dcgan": dcgan,
+    "plain": lambda: (Plain(), volumes(7, 1, 2, 3, 4)),
+    "accumulated": lambda: (Plain(), volumes(7, 1, 2, 3, 4)),
+    "memory": lambda: (Plain("memory"), volumes(7, 1, 2, 3, 4)),
+    "nan": lambda: (Plain("nan"), volumes(7, 1, 2, 3, 4)),
+    "error": lambda: (Plain("error"), volumes(7, 1, 2, 3, 4)),
+    "drifting": lambda: (Drifting(), volumes(7, 1, 2, 3, 4)),
+}
+SETTINGS = {"accumulated": {"accumulate": 2}, "memory": {"accumulate": 1}}
+
+
+class SlowSource(TensorSource):
+    """A pause before each batch: time for the tests to kill or stop."""
+
+    def stream(self, plan):
+        for batch in super().stream(plan):
+            time.sleep(0.05)
+            yield batch
+
+
+def run(folder: Path, case: str, ranks: Ranks | None = None, stop: StopFlag | None = None, **changes) -> FitSummary:
+    """Fit a case in `folder`; the same weights at the start in every process."""
+    name = case.removesuffix("-slow")
+    torch.manual_seed(5)
+    module, z = BUILD[name]()
+    kinds = Conditions({"kind": torch.arange(len(z)) % 2}, {"kind": torch.ones(len(z), dtype=torch.bool)})
+    ids = [f"eye-{i}" for i in range(len(z))]
+    source = (SlowSource if case.endswith("-slow") else TensorSource)(z, kinds, ids)
+    settings = {**FIT, "batch": 4, **SETTINGS.get(name, {}), **changes}
+    return fit(
+        module, source, FitOptions(**settings), folder=folder, stage=f"fit.{name}", seed=11, ranks=ranks, stop=stop,
+        events=EventLog(folder / "events.jsonl") if ranks is None or ranks.leads else None,
+        validation=lambda: [Batch(z[:3]), Batch(z[3:5])],
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def started(folder: Path, world: int, *cases: str, settings: str = "") -> Iterator[list[subprocess.Popen[str]]]:
+    """The processes of a script with these cases; killed on leaving, whatever they do."""
+    import uuid
+
+    folder.mkdir(parents=True, exist_ok=True)
+    meeting = folder / f"meeting-{uuid.uuid4().hex}"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(folder), str(meeting), settings, *cases],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "RANK": str(rank), "WORLD_SIZE": str(world)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(world)
+    ]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def finished(processes: list[subprocess.Popen[str]], seconds: float = 120) -> list[tuple[int, str]]:
+    """(exit code, output) of each."""
+    end = time.monotonic() + seconds
+    found = []
+    for process in processes:
+        text, _ = process.communicate(timeout=max(1.0, end - time.monotonic()))
+        found.append((process.returncode, text))
+    return found
+
+
+def main(folder: Path, meeting: str, settings: str, cases: list[str]) -> int:
+    changes = dict(part.split("=") for part in settings.split(",") if part)
+    torch.optim.AdamW = descent
+    with StopFlag() as stop:
+        try:
+            with joined(stop, f"file://{meeting}") as ranks:
+                for case in cases:
+                    run(folder / case, case, ranks, stop, **{k: int(v) for k, v in changes.items()})
+        except GenError as error:
+            print("told" if getattr(error, "told", False) else "tells", error, flush=True)
+            return error.exit_code
+    return 0
+
+
+def descent(parameters, lr, betas, weight_decay, **how):
+    """Adam divides by the size of a gradient, and makes whole steps of the rounding errors of one that vanishes."""
+    return torch.optim.SGD(parameters, 10 * lr)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4:]))
