@@ -95,7 +95,7 @@ class VqNetwork:
     multipliers: tuple[float, ...] = field(default=(), validator=check_multipliers)
     # width x multiplier = channels of a level; () = 2, 4, 8, ...
     blocks_encoder: int = at_least(0, 1)  # residual blocks a level
-    blocks_decoder: int = at_least(0, 2)
+    blocks_decoder: int = field(default=2, validator=validators.ge(0), metadata={"smoke": 1})
     resample: Literal["conv", "shuffle"] = "conv"  # strided (transposed) convolutions, or space to depth
     padding: Literal["replicate", "zeros"] = "replicate"
     norm: Literal["group", "batch", "instance"] = "group"
