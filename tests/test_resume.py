@@ -41,9 +41,9 @@ def test_a_hundred_kills_cost_no_bit(zygote, whole, tmp_path):
     """The nightly run: prints how many struck, and what differed."""
     moments, codes, runs, wrong = random.Random(100), Counter(), 0, []
     write_recipe(tmp_path / "timed")
-    seconds = start(zygote, tmp_path / "timed").seconds  # now that all is imported
+    seconds = 0.4 * start(zygote, tmp_path / "timed").seconds  # now that all is imported
     while codes.total() < 100:
-        codes.update(killed_until_done(zygote, tmp_path / "work", moments, min(5, 100 - codes.total()), seconds))
+        codes.update(killed_until_done(zygote, tmp_path / "work", moments, min(8, 100 - codes.total()), seconds))
         runs += 1
         wrong += whole.differences(tmp_path / "work")
         shutil.rmtree(tmp_path / "work")

@@ -20,7 +20,7 @@ from gen_core.run.context import RunContext
 from gen_core.run.folder import LOCK_RECIPE, RunFolder, check_lock, read_json, verify_step, write_lock
 from gen_core.run.graph import StepSpec, build_graph
 from gen_core.run.plan import describe
-from gen_core.run.runner import follow, machine, walk
+from gen_core.run.runner import follow, machine, raise_clear, walk
 from gen_core.run.sampling import chunks
 from gen_core.run.smoke import smoke_recipe
 
@@ -112,8 +112,11 @@ def _working(
             ctx.progress = Silent()
             follow(ctx)
             return []
-        with folder.locked():
-            rows = work(ctx)
+        try:
+            with folder.locked():
+                rows = work(ctx)
+        except OSError as error:
+            raise_clear(error, folder.path)
         ranks.told()  # that there is no more to follow
         return rows
 

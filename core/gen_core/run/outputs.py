@@ -9,7 +9,7 @@ from typing import Any
 
 from gen_core import __version__, atomic
 from gen_core.run.drawn import Under
-from gen_core.run.folder import read_json, sha256_file
+from gen_core.run.folder import read_json, read_sealed, sha256_file, write_sealed
 from gen_core.volume import VolumeSpec
 from gen_core.writer import Writer
 
@@ -53,20 +53,20 @@ def write_manifest(folder: Path, rows: list[dict[str, Any]], head: dict[str, Any
     """Write the manifest (of one shard: `part` = "1of4") and the data card beside the samples."""
     name = f"manifest-{part}.json" if part else MANIFEST
     rows = sorted(rows, key=lambda r: r["index"])
-    atomic.write_json(folder / name, {"gen": __version__, "synthetic": True, **head, "samples": rows})
+    write_sealed(folder / name, {"gen": __version__, "synthetic": True, **head, "samples": rows})
     atomic.write_text(folder / CARD, card)
 
 
 def note_neighbours(folder: Path, distances: dict[str, float], protocol: dict[str, Any]) -> None:
     """Enter each sample's distance to its nearest training volume into the manifest."""
-    manifest = read_json(folder / MANIFEST)
+    manifest = read_sealed(folder / MANIFEST)
     if not manifest:
         return
     for row in manifest["samples"]:
         if row["id"] in distances:
             row["nearest_training_distance"] = distances[row["id"]]
     manifest["nearest_training_protocol"] = protocol
-    atomic.write_json(folder / MANIFEST, manifest)
+    write_sealed(folder / MANIFEST, manifest)
 
 
 def set_aside(folder: Path, reasons: dict[str, list[str]]) -> None:
@@ -74,7 +74,7 @@ def set_aside(folder: Path, reasons: dict[str, list[str]]) -> None:
 
     May be stopped anywhere and called again, with the same reasons or others.
     """
-    manifest, aside = read_json(folder / MANIFEST), folder / ASIDE
+    manifest, aside = read_sealed(folder / MANIFEST), folder / ASIDE
     if not manifest:
         return
     before = (read_json(aside / ASIDE_LIST) or {}).get("samples", [])
@@ -93,7 +93,7 @@ def set_aside(folder: Path, reasons: dict[str, list[str]]) -> None:
                 if (there / name).parent != there and not any((there / name).parent.iterdir()):
                     (there / name).parent.rmdir()
         (dropped if row["id"] in reasons else kept).append({k: v for k, v in row.items() if k != "reasons"})
-    atomic.write_json(folder / MANIFEST, {**manifest, "samples": kept})
+    write_sealed(folder / MANIFEST, {**manifest, "samples": kept})
     atomic.write_json(aside / ASIDE_LIST, {"samples": [{**r, "reasons": reasons[r["id"]]} for r in dropped]})
 
 
@@ -124,19 +124,22 @@ report before using this set.
 """
 
 
-def verify_manifest(folder: Path) -> list[str]:
-    """Problems of the sample files that a manifest lists, one line each."""
+def verify_manifest(folder: Path, most: int | None = None) -> list[str]:
+    """Problems of the sample files that a manifest lists, one line each.
+
+    most: when the files hold more bytes than that, only their sizes are compared; None: their content always is.
+    """
     problems = []
     for path in sorted(folder.glob("manifest*.json")):
-        manifest = read_json(path)
+        manifest = read_sealed(path)
         if manifest is None:
-            problems.append(f"{path}: not readable as JSON")
+            problems.append(f"{path}: damaged")
             continue
-        for row in manifest["samples"]:
-            for name, expected in row["files"].items():
-                file = folder / name
-                if not file.exists():
-                    problems.append(f"{file}: missing")
-                elif sha256_file(file) != expected["sha256"]:
-                    problems.append(f"{file}: content changed (SHA-256 differs)")
+        files = {folder / name: seen for row in manifest["samples"] for name, seen in row["files"].items()}
+        by_content = most is None or sum(seen["bytes"] for seen in files.values()) <= most
+        for file, expected in files.items():
+            if not file.exists():
+                problems.append(f"{file}: missing")
+            elif file.stat().st_size != expected["bytes"] or by_content and sha256_file(file) != expected["sha256"]:
+                problems.append(f"{file}: content changed (SHA-256 differs)")
     return problems
