@@ -17,10 +17,8 @@ class Moments:
 
     def add(self, x: Tensor) -> None:
         """x: (1, C, d, h, w)."""
-        flat = x[0].flatten(1).float()
-        n = flat.shape[1]
-        variance, mean = torch.var_mean(flat, 1, correction=0)
-        variance, mean = variance.double(), mean.double()
+        n = x[0, 0].numel()
+        mean, variance = _moments(x[0].float())
         if not self.n:
             self.n, self.mean, self.deviation = n, mean, variance * n
             return
@@ -41,3 +39,14 @@ class Moments:
         if bias is not None:
             shift = shift + bias.double()
         return scale.float().view(1, -1, 1, 1, 1), shift.float().view(1, -1, 1, 1, 1)
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance (C,) float64 of x (C, d, h, w)."""
+    if x.device.type != "cpu":
+        variance, mean = torch.var_mean(x.flatten(1), 1, correction=0)
+        return mean.double(), variance.double()
+    # the CPU's var_mean goes value by value; these are vectorized, and their copies are of one channel
+    means = [channel.mean() for channel in x]
+    spreads = [(channel - mean).square_().mean() for channel, mean in zip(x, means)]
+    return torch.stack(means).double(), torch.stack(spreads).double()
