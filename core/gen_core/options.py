@@ -6,6 +6,7 @@ segmenter) carries a field `fit: FitOptions`; the defaults given there are kept 
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from attrs import Factory, field, frozen, validators
@@ -32,13 +33,21 @@ def train_on(default: str = "real") -> Any:
     return field(default=default, validator=validators.in_(TRAIN_ON))
 
 
+MOST_VOXELS = 1 << 31  # of a volume: beyond it a size is a slip
+
+
 @frozen
 class VolumeOptions:
     """[volume]: what every data set delivers. size (D, H, W); wavelengths_nm: D target bands or none."""
 
-    size: tuple[int, int, int] | None = None
+    size: tuple[int, int, int] | None = field(default=None)
     wavelengths_nm: tuple[float, ...] | None = None
     source_size: tuple[int, int, int] | None = None  # (D, H, W) of the source files: for planning only
+
+    @size.validator
+    def _check_size(self, attribute: Any, value: tuple[int, int, int] | None) -> None:
+        if value is not None and (min(value) < 1 or math.prod(value) > MOST_VOXELS):
+            raise ValueError(f"'size' must be three numbers of at least 1 that make at most {MOST_VOXELS} voxels")
 
 
 @frozen
@@ -246,7 +255,13 @@ class SweepOptions:
 class RunOptions:
     """Top-level keys of a recipe beside the tables."""
 
-    name: str = "run"
+    name: str = field(default="run")
     seed: int = 0
     device: str = "auto"
     demonstration: str = ""  # why the figures of this recipe are no result; printed in the report
+
+    @name.validator
+    def _check_name(self, attribute: Any, value: str) -> None:
+        if not value.isprintable() or not 0 < len(value) <= 200 or {"..", ""} & set(value.split("/")):
+            raise ValueError("'name' must be a folder's name of at most 200 printable characters, without '..'")
+

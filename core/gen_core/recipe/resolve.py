@@ -286,6 +286,9 @@ def _table(key: tuple[str, ...], settings: dict[str, Any], registry: Registry, p
     if not isinstance(use, str):
         wrong((*key, "use"), f"expected the name of a {kind}", use)
         return None
+    if len(use) > 64 or not use.isprintable():
+        wrong((*key, "use"), f"no {kind} has such a name; installed: {', '.join(registry.names(kind)) or 'none'}", use)
+        return None
     try:
         component = registry.get(kind, use)
     except RecipeError as error:

@@ -113,12 +113,18 @@ def read_value(value: Any, tp: Any, at: Key, note: Problem, default: Any = None)
             return value
     elif tp is int:
         if isinstance(value, int) and not isinstance(value, bool):
+            if not -(2**63) <= value < 2**63:
+                raise Mismatch("expected an integer of at most 64 bits")
             return value
     elif tp is float:
         if isinstance(value, int | float) and not isinstance(value, bool):
-            if not math.isfinite(value):
+            try:
+                number = float(value)
+            except OverflowError:
+                number = math.inf
+            if not math.isfinite(number):
                 raise Mismatch("expected a finite number")
-            return float(value)
+            return number
     elif (origin or tp) in (tuple, list, set, frozenset):
         return _read_list(value, tp, at, note)
     elif (origin or tp) is dict:
