@@ -26,7 +26,7 @@ from gen_core.run.folder import RunFolder, read_json
 from gen_core.run.graph import is_trainable
 from gen_core.sampler import Sampler
 from gen_core.segmenter import Segmenter, SegmenterContext
-from gen_core.tiling.tiles import Tiles
+from gen_core.tiling.tiles import Tiles, check_tiling
 from gen_core.volume import Sample, VolumeSpec
 
 SMOKE_VOLUMES = 2  # a split, in a smoke run
@@ -116,7 +116,9 @@ class RunContext:
 
     def new_codec(self) -> Codec:
         """The codec as built, weights as initialized."""
-        return self._build("codec", CodecContext(self.spec)).to(self.device)
+        codec = self._build("codec", CodecContext(self.spec)).to(self.device)
+        check_tiling(self.recipe, codec)
+        return codec
 
     def fitted_codec(self) -> Codec:
         """The codec with the weights of `fit.codec`, not yet calibrated."""

@@ -50,6 +50,15 @@ def machine_memory(device: torch.device) -> int:
     return total
 
 
+def check_tiling(recipe: Any, codec: Any) -> None:
+    """Raises: RecipeError when a recipe asks for tiles and its codec has no graphs to cut them from."""
+    if recipe.tiling.mode in ("exact", "fast") and codec.fitted and not codec.graphs():
+        raise RecipeError(
+            f"{recipe.path}: [tiling] mode = \"{recipe.tiling.mode}\": the codec '{recipe.table('codec').use}' does not "
+            'say how its networks are built, so they cannot be cut into tiles; use tiling.mode = "off"'
+        )
+
+
 class Tiles:
     """Set as `codec.tiles` by a run; `run` is what codecs call for their networks."""
 
@@ -88,7 +97,7 @@ class Tiles:
 
     def run(
         self,
-        graph: Graph | None,
+        graph: Graph,
         network: Callable[[Tensor], Tensor],
         x: Tensor,
         step: Sequence[int],
@@ -96,17 +105,12 @@ class Tiles:
     ) -> Tensor | None:
         """The network's output for x (B, C, D, H, W), or None where x had better go through as a whole.
 
-        graph: of one volume of x's size; None where the network has none. step: sizes of blended tiles are multiples
-        of it. wanted: only the first so many voxels of each axis.
+        graph: of one volume of x's size. step: sizes of blended tiles are multiples of it. wanted: only the first so
+        many voxels of each axis.
         """
         o = self.options
-        if o.mode == "off" or (graph is None and o.mode == "auto"):
+        if o.mode == "off":
             return None
-        if graph is None:
-            raise RecipeError(
-                f'[tiling] mode = "{o.mode}": this codec does not say how its networks are built, so they cannot be '
-                'cut into tiles; use tiling.mode = "off"'
-            )
         if o.mode == "fast":
             return torch.cat([self._blended(graph, network, one[None], step, wanted) for one in x])
         choice = self.choose(graph, wanted)
