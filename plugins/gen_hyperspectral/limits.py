@@ -12,6 +12,8 @@ import numpy as np
 from gen_core.errors import DataError, MissingError
 
 DEFLATE_LIMIT = 1032  # deflate cannot expand further than this: a larger promise is a lie
+UNPACKED = 320 << 20  # bytes in memory that may come out of a file however small
+DENSEST = 200  # times: beyond that size no cube of measured values packs tighter
 SPARE = 64 << 20  # bytes that pieces left out of a file (all zero) may stand for without an equivalent in it
 MOST_PIECES = 1_000_000  # a cube in more pieces than this would take hours
 
@@ -21,6 +23,12 @@ def check_promise(path: Path, what: str, need: int, held: int, packed: bool, spa
     if need > (held * DEFLATE_LIMIT if packed else held) + spare:
         told = " compressed" if packed else ""
         raise DataError(f"{path}: {what} promises {need} bytes, the file holds {held}{told}: damaged or cut off?")
+
+
+def check_ratio(path: Path, what: str, need: int, held: int) -> None:
+    """Raises: DataError where much memory would come out of little data: a blank array, or a file made to fill it."""
+    if need > UNPACKED and need > DENSEST * held:
+        raise DataError(f"{path}: {what} unpacks to {need // max(held, 1)} times its {held} bytes: blank or hostile")
 
 
 def check_array(path: Path, what: str, shape: tuple[int, ...], dtype: np.dtype) -> int:

@@ -20,7 +20,7 @@ import numpy as np
 from attrs import frozen
 
 from gen_core.errors import DataError
-from gen_hyperspectral.limits import DEFLATE_LIMIT
+from gen_hyperspectral.limits import DEFLATE_LIMIT, check_ratio
 
 ELEMENTS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
@@ -77,6 +77,7 @@ def load_variable(path: Path, variable: Variable) -> np.ndarray:
         start = variable.at + variable.offset
         flat = np.memmap(path, variable.stored, "r", start, (count,))
     else:
+        check_ratio(path, f"variable '{variable.name}'", count * variable.dtype.itemsize, variable.length)
         flat = _inflate(path, variable, count)
     if flat.dtype != variable.dtype:
         flat = flat.astype(variable.dtype)

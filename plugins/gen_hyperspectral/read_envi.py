@@ -20,7 +20,7 @@ from gen_hyperspectral.reader_options import EnviReader as Options
 DTYPES = {1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 12: "u2", 13: "u4", 14: "i8", 15: "u8"}
 COMPLEX = {6: "complex64", 9: "complex128"}
 DATA_SUFFIXES = (".dat", ".img", ".raw", ".bsq", ".bil", ".bip", "")
-HEADER_BYTES = 64 << 20  # more than any real header; keeps a wrong file from being read whole
+HEADER_BYTES = 4 << 20  # more than any real header; keeps a wrong file from being read whole
 
 
 def build(options: Options, context: Any = None) -> Reader:

@@ -18,11 +18,12 @@ from gen_core.errors import DataError
 from gen_core.writer import RawVolume, Reader
 from gen_hyperspectral.cube_facts import VECTOR_NAMES, Facts, assemble
 from gen_hyperspectral.layout import choose_variable, one_line
-from gen_hyperspectral.limits import DEFLATE_LIMIT
+from gen_hyperspectral.limits import DEFLATE_LIMIT, check_ratio
 from gen_hyperspectral.reader_options import NpyReader as Options
 from gen_hyperspectral.wavelengths import find_sidecar
 
 MAGIC = b"\x93NUMPY"
+LONGEST_AXIS = 1 << 48
 
 
 def build(options: Options, context: Any = None) -> Reader:
@@ -100,6 +101,8 @@ def _header(path: Path, file: BinaryIO, where: str) -> tuple[tuple[int, ...], bo
         raise DataError(f"{where}: holds Python objects (a pickle), which is never loaded")
     if dtype.kind not in "buif":
         raise DataError(f"{where}: data type {dtype} is not a real number type")
+    if len(shape) > 32 or any(abs(n) > LONGEST_AXIS for n in shape):
+        raise DataError(f"{where}: damaged .npy header: {len(shape)} axes, or one longer than any file")
     if any(n <= 0 for n in shape):
         raise DataError(f"{where}: shape {list(shape)} has an empty axis")
     return shape, fortran, dtype
@@ -135,10 +138,14 @@ def _open_npz(
                         f"{path}[{one_line(info.filename[:-4])}]: header promises more data than the file holds"
                     )
                 found[info.filename[:-4]] = (info, shape, fortran, dtype)
+                if info.compress_size > path.stat().st_size:
+                    raise DataError(f"{path}[{one_line(info.filename[:-4])}]: its packed size is more than the file")
             cubes = {name: entry[1] for name, entry in found.items() if len(entry[1]) == 3}
             vectors = {name: max(entry[1]) for name, entry in found.items() if _is_vector(entry[1])}
             name, warnings = choose_variable(path, cubes, variable, vectors, guess)
             wanted = [name] + [n for n in vectors if n.lower() in VECTOR_NAMES]
+            for n in wanted:
+                check_ratio(path, one_line(n), found[n][0].file_size, found[n][0].compress_size)
             loaded = {n: _member(archive, *found[n]) for n in wanted}
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         raise DataError(f"{path}: damaged .npz: {one_line(error)}") from None

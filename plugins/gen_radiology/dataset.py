@@ -25,6 +25,7 @@ from gen_radiology.dataset_options import Dicom, Lidc, Volumes
 from gen_radiology.dataset_record import record
 from gen_radiology.find_sources import find_sources
 from gen_radiology.preprocess import Block, Prepared, prepared
+from gen_radiology.quiet_names import Names
 from gen_radiology.sources import Found, Source, files_hash
 from gen_radiology.volume_scales import VolumeScales
 from gen_radiology.volume_split import Item, VolumeSplit
@@ -57,12 +58,20 @@ class RadiologyDataset(Dataset):
         self._usable: dict[str, bool] = {}
         self._keys: dict[str, str] = {}
         self._block = Block()
+        self._names: Names | None = None
 
     # what there is
 
     @cached_property
     def found(self) -> Found:
-        return find_sources(self.options)
+        found = find_sources(self.options)
+        if isinstance(self.options, Dicom) and not self.options.keep_ids:
+            self._names = Names(found.sources, found.words)
+        return found
+
+    def quiet(self, said: str) -> str:
+        """A text without what headers tell of patients, unless dataset.keep_ids is set."""
+        return self._names.quiet(said) if self._names else said
 
     @property
     def sources(self) -> list[Source]:
@@ -225,8 +234,8 @@ class RadiologyDataset(Dataset):
             return False
         if self.options.crop.size is None and not self.options.slices:
             raise DataError(
-                f"dataset.root: all {len(self.sources)} volumes belong to one subject ('{min(subjects)}'): set "
-                f"dataset.crop.size to split it into regions, or dataset.subject to tell subjects apart"
+                f"dataset.root: all {len(self.sources)} volumes belong to one subject ('{self.quiet(min(subjects))}'): "
+                f"set dataset.crop.size to split it into regions, or dataset.subject to tell subjects apart"
             )
         return True
 
@@ -292,7 +301,7 @@ class RadiologyDataset(Dataset):
     # reading
 
     def _hinted(self, error: DataError) -> DataError:
-        return DataError(f'{error} (dataset.unreadable = "skip" passes over such volumes)')
+        return DataError(self.quiet(f'{error} (dataset.unreadable = "skip" passes over such volumes)'))
 
     def key(self, source: Source) -> str:
         """What a cached volume depends on; the files are read once a process."""
@@ -324,7 +333,8 @@ class RadiologyDataset(Dataset):
         try:
             return prepared(source, self.options, self._target, self.units, self._block)
         except DataError as error:
-            raise self._hinted(error) if self.options.unreadable == "refuse" else error from None
+            hinted = self.options.unreadable == "refuse"
+            raise self._hinted(error) if hinted else DataError(self.quiet(str(error))) from None
 
     def volume(self, source: Source, verify: bool = False) -> tuple[np.ndarray, dict[str, Any]]:
         """The cached physical values (z, y, x), NaN where there are no data, and the facts of the entry."""
@@ -379,9 +389,12 @@ class RadiologyDataset(Dataset):
 
     def prepare(self, progress: Any = None) -> dict[str, Any]:
         """Fill the cache, refuse equal content in two splits, and tell all that was left out, guessed or moved."""
-        done = record(self, progress)
-        self._block = Block()  # the last scan, whole
-        return done
+        try:
+            return record(self, progress)
+        except DataError as error:
+            raise DataError(self.quiet(str(error))) from None
+        finally:
+            self._block = Block()  # the last scan, whole
 
     def fingerprint(self) -> dict[str, Any]:
         """Names and content of all files (of a large set: sizes and times instead); empty where there are no files."""

@@ -142,6 +142,7 @@ class Dicom(Volumes):
     geometry: GeometryPolicy = "refuse"  # tilted, uneven or incomplete stacks
     aliases: dict[str, tuple[str, ...]] = Factory(dict)  # standardized mask name = further names in the files
     header: tuple[Header, ...] = field(default=(), validator=distinct)  # conditions from the header
+    keep_ids: bool = False  # PatientIDs and series descriptions in records and reports, as of public data
 
 
 @frozen

@@ -35,7 +35,7 @@ def record(dataset: Any, progress: Any) -> dict[str, Any]:
                 _refuse_twin(name, source, owner.setdefault(facts["content"], (name, source)))
             if progress is not None:
                 progress.update("prepare", k + 1, len(sources), {}, 0.0)
-        subjects = sorted({s.subject for s in sources})
+        subjects = sorted({s.told_subject for s in sources})
         splits[name] = {"volumes": len(split), "scans": len(sources), "subjects": subjects}
     own = dataset.scaling == "percentiles" and dataset.options.scale.of == "volume"
     notes = list(dataset.found.notes)
@@ -43,7 +43,7 @@ def record(dataset: Any, progress: Any) -> dict[str, Any]:
     if dataset.by_region:
         notes.append("one subject: train and validation are regions of the same volume, with a gap between them")
         _refuse_shared_tissue(dataset, list(used.values()))
-        regions = {id: {n: attrs.asdict(b) for n, b in dataset.boxes(s).items()} for id, s in used.items()}
+        regions = {s.told: {n: attrs.asdict(b) for n, b in dataset.boxes(s).items()} for s in used.values()}
     for line, ids in ((line, list(found)) for line, found in told.items()):
         notes.append(f"{ids[0]}{f' and {len(ids) - 1} more' if len(ids) > 1 else ''}: {line}")
     notes += [f"mask '{m}' is missing for {n} volumes: empty there" for m, n in missing.items() if n]
@@ -55,8 +55,8 @@ def record(dataset: Any, progress: Any) -> dict[str, Any]:
     return {
         "splits": splits,
         "regions": regions,
-        "notes": notes,
-        "skipped": dict(dataset.skipped),
+        "notes": [dataset.quiet(note) for note in notes],
+        "skipped": {dataset.quiet(id): dataset.quiet(reason) for id, reason in dataset.skipped.items()},
         "scale": dataset.scale.to_json(),
         "scaling": f"{dataset.scaling} of each volume" if own else dataset.scaling,
         "spacing_mm": None if dataset.spacing is None else list(dataset.spacing),

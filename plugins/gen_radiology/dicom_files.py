@@ -7,11 +7,13 @@ Source: DICOM PS3.5 2024e, sections 7.1 (data elements), 7.5 (sequences), annex 
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from attrs import Factory, define
 
@@ -128,7 +130,7 @@ class Header:
         return self.elements.get(TAGS[name][0], (b"", b""))[1]
 
     def text(self, name: str) -> str:
-        """The value as text, "" if absent; several values are parted by backslashes."""
+        """The value as text of one line, "" if absent; several values are parted by backslashes."""
         raw = self.raw(name)
         if not raw:
             return ""
@@ -137,7 +139,8 @@ class Header:
             charset = {b"ISO_IR 192": "utf-8", b"GB18030": "gb18030"}.get(
                 self.raw("SpecificCharacterSet").split(b"\\")[-1].strip(b" \0"), "latin-1"
             )
-        return raw.decode(charset, "replace").strip(" \0\r\n\t")
+        text = raw.decode(charset, "replace").strip(" \0\r\n\t")
+        return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text).strip()
 
     def numbers(self, name: str, count: int | None = None) -> tuple[float, ...] | None:
         """The values as numbers, None if absent or empty. Raises: DataError for other text or another count."""
@@ -327,7 +330,7 @@ def _scan(header: Header, head: bytes, pos: int, whole: bool, explicit: bool, me
     return pos
 
 
-def _skip(head: bytes, pos: int, explicit: bool, order: str) -> int:
+def _skip(head: Any, pos: int, explicit: bool, order: str) -> int:
     """Behind a sequence of undefined length, however deep; -1 where the bytes end first."""
     short, wide = struct.Struct(f"{order}H").unpack_from, struct.Struct(f"{order}I").unpack_from
     modes, end = [explicit], len(head)
@@ -357,12 +360,62 @@ def _skip(head: bytes, pos: int, explicit: bool, order: str) -> int:
     return pos
 
 
+def breaks_off(path: Path) -> bool:
+    """Whether a file ends within an element, a sequence or the pixel data, whatever a lenient parser makes of it.
+
+    Only the lengths of elements are read, from their heads. Zeros behind the last element are padding. A deflated data
+    set is left to who inflates it. Raises: OSError.
+    """
+    size = path.stat().st_size
+    if not size:
+        return True
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        start = _start(data[:160])
+        if start is None:
+            return True
+        header, pos = Header(path, size), start
+        if data[pos : pos + 2] == b"\x02\0":
+            pos = _scan(header, data, pos, True, True, meta=True)
+        if header.syntax == DEFLATED or header.damage:
+            return bool(header.damage)
+        order = ">" if header.syntax == BIG_ENDIAN else "<"
+        explicit = data[pos + 4 : pos + 6] in VRS
+        while pos + 8 <= size:
+            pos = _behind(data, pos, explicit, order)
+            if pos < 0:
+                return True
+        return pos > size or any(data[pos:size])
+
+
+def _behind(data: Any, pos: int, explicit: bool, order: str) -> int:
+    """Behind the element at `pos`, sequences and all; -1 where the bytes end first."""
+    vr, length = b"", struct.unpack_from(f"{order}I", data, pos + 4)[0]
+    value = pos + 8
+    if explicit:
+        vr = data[pos + 4 : pos + 6]
+        if vr in LONG_VRS:
+            if pos + 12 > len(data):
+                return -1
+            length, value = struct.unpack_from(f"{order}I", data, pos + 8)[0], pos + 12
+        else:
+            length = struct.unpack_from(f"{order}H", data, pos + 6)[0]
+    return _skip(data, value, explicit and vr != b"UN", order) if length == UNDEFINED else value + length
+
+
+def pixels_break_off(header: Header) -> bool:
+    """Whether the items of encapsulated pixel data end before they are closed. Raises: OSError."""
+    if header.pixels is None or header.pixels[3] != UNDEFINED:
+        return False
+    with header.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return not 0 <= _skip(data, header.pixels[2], True, header.order) <= len(data)
+
+
 def why_no_image(header: Header) -> str:
     """Why an object is no image to stack although nothing need be wrong with it, "" if it is one."""
     sop = header.text("SOPClassUID")
     if sop in NO_IMAGES:
         return NO_IMAGES[sop]
-    kind = header.text("Modality") or "object"
+    kind = header.text("Modality")[:16] or "object"
     if header.pixels is None and header.numbers("Rows") is None:
         return f"damaged: {header.damage}" if header.damage else f"{kind}: no pixel data"
     if "LOCALIZER" in header.text("ImageType").upper().split("\\"):

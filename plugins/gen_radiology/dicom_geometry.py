@@ -216,7 +216,7 @@ def _enhanced_frame(header: Header, index: int, frame: Any, shared: Any, data: A
         except (TypeError, ValueError):
             values = ()
         if len(values) != count:
-            raise DataError(f"{header.path}: frame {index + 1}: {key} is '{str(value)[:40]}', expected {count} numbers")
+            raise DataError(f"{header.path}: frame {index + 1}: {key} is {str(value)[:40]!r}, expected {count} numbers")
         return values
 
     keys: dict[str, Any] = {}

@@ -20,11 +20,11 @@ import numpy as np
 from attrs import evolve, frozen
 
 from gen_core.errors import DataError, MissingError
-from gen_radiology.dicom_files import DEFLATED, NATIVE, UNDEFINED, Header
+from gen_radiology.dicom_files import DEFLATED, NATIVE, UNDEFINED, Header, pixels_break_off
 from gen_radiology.dicom_geometry import Frame
 
 MEASURED = ("CT", "PT")  # values are quantities: MONOCHROME1 says how to show them, not what they are
-PIXELS_A_BYTE = 1000  # no coder packs a real image tighter; more is a header that lies
+PIXELS_A_BYTE = 200  # no coder packs a real image tighter; more is a header that lies
 RLE_PIXELS_A_BYTE = 64  # two bytes stand for 128 at most
 SMALL = 1 << 20  # pixels that any file may claim: an empty image packs without limit
 EXACT = 1 << 24  # whole numbers up to here are exact in float32
@@ -199,6 +199,8 @@ def _decode(header: Header, how: Stored, wanted: list[tuple[Frame, np.ndarray]])
         raise DataError(f"{header.path}: transfer syntax '{_plain(header.syntax)}' is not known") from None
     if not decoder.is_available:
         raise MissingError(f"{header.path}: no decoder for {syntax.name}: pip install 'gen-imaging[dicom]'")
+    if pixels_break_off(header):  # some decoders make a picture of what there is
+        raise DataError(f"{header.path}: compressed pixel data end too early (cut off?)")
     indices = [frame.index for frame, _ in wanted]
     every = len(indices) == 1 and header.whole("NumberOfFrames", 1) == 1
     try:

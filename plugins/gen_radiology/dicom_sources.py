@@ -113,6 +113,8 @@ def find_dicom(root: Path, options: Dicom) -> Found:
     """The series of a folder that the filters let through. Raises: DataError where they are of several modalities."""
     folder = find_objects(root)
     found = Found([], counted(folder.left_out, root))
+    for series in folder.series:
+        found.words |= {series.id, series.subject, series.description, series.study_uid, series.series_uid}
     mask_notes: list[str] = []
     owners = owners_of(folder, mask_notes) if options.masks else {}
     found.notes += mask_notes

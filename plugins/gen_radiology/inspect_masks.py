@@ -83,6 +83,8 @@ def inspect(path: Path, masks: Sequence[Path] = (), geometry: str = "refuse") ->
         why = "; ".join(f"{file.name}: {reason}" for file, reason in folder.left_out[:3])
         raise DataError(f"{path}: holds no image{f' ({why})' if why else ''}")
     known = {series.series_uid for series in folder.series}
+    order = sorted({series.subject for series in folder.series})
+    subjects = {subject: f"subject-{k + 1:04d}" for k, subject in enumerate(order)}
     found: list[dict[str, Any]] = []
     for series in folder.series:  # one after the other: a folder may hold more than memory does
         belonging = [file for file in beside.files if belongs(file, series.series_uid, known)]
@@ -92,9 +94,18 @@ def inspect(path: Path, masks: Sequence[Path] = (), geometry: str = "refuse") ->
         except DataError as error:
             if alone:
                 raise
-            found.append({"file": str(series.folder), "reader": "dicom", "id": series.id, "error": str(error)})
+            found.append(
+                {
+                    "file": str(series.folder),
+                    "reader": "dicom",
+                    "id": f"series-{len(found) + 1}",
+                    "error": str(error).replace(series.id, "this series"),
+                }
+            )
             continue
         for image in images:
+            # numbers in the place of PatientID and description: this is printed, and kept in logs
+            image.id, image.subject = f"{image.modality.lower()}-{len(found) + 1}", subjects[image.subject]
             found.append(facts(image, draw(belonging, image, alone=alone) if belonging else None))
     found += [_nifti_facts(file, MaskFiles()) for file in others]
     notes = found[0].setdefault("mask_notes", [])

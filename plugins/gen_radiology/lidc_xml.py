@@ -121,7 +121,9 @@ def read_readings(path: Path | str) -> Readings:
         found.kind = "chest X-ray"
         return found
     if kind != "LidcReadMessage":
-        raise DataError(f"{path}: root element is <{kind}>, expected <LidcReadMessage> (an LIDC-IDRI annotation)")
+        raise DataError(
+            f"{path}: root element is <{_shown(kind)}>, expected <LidcReadMessage> (an LIDC-IDRI annotation)"
+        )
     sessions = root.findall("readingSession")
     if len(sessions) > MAX_READERS:
         raise DataError(f"{path}: {len(sessions)} reading sessions, expected four (at most {MAX_READERS})")
@@ -166,7 +168,7 @@ def _parse(path: Path) -> Element:
 def _reading(session: Element, reader: int, found: Readings) -> Reading:
     reading = Reading(reader)
     for node in session.findall("unblindedReadNodule"):
-        name = _text(node, "noduleID") or "unnamed"
+        name = _shown(_text(node, "noduleID"), 64) or "unnamed"
         where = f"{found.path}: reader {reader + 1}, nodule '{name}'"
         contours = [c for roi in node.findall("roi") if (c := _contour(roi, where, found)) is not None]
         if not contours:
@@ -177,7 +179,7 @@ def _reading(session: Element, reader: int, found: Readings) -> Reading:
         else:
             reading.outlined.append(Outlined(reader, name, tuple(contours), _ratings(node, where, found)))
     for node in session.findall("nonNodule"):
-        name = _text(node, "nonNoduleID") or "unnamed"
+        name = _shown(_text(node, "nonNoduleID"), 64) or "unnamed"
         where = f"{found.path}: reader {reader + 1}, non-nodule '{name}'"
         points = _points(node, "locus", where)
         if len(points):
@@ -195,7 +197,7 @@ def _contour(roi: Element, where: str, found: Readings) -> Contour | None:
         return None
     inclusion = _text(roi, "inclusion").upper() or "TRUE"
     if inclusion not in ("TRUE", "FALSE"):
-        raise DataError(f"{where}: inclusion is '{inclusion[:20]}', expected TRUE or FALSE")
+        raise DataError(f"{where}: inclusion is '{_shown(inclusion)}', expected TRUE or FALSE")
     along = int(np.abs(np.roll(points, -1, axis=0) - points).max(1).sum())
     if along > MAX_PATH:
         raise DataError(f"{where}: an outline is {along} pixels long, expected at most {MAX_PATH}")
@@ -209,7 +211,7 @@ def _points(node: Element, tag: str, where: str) -> np.ndarray:
         points = np.array([(int(x), int(y)) for x, y in pairs], dtype=np.int64).reshape(-1, 2)
     except (ValueError, OverflowError):
         bad = next(text for pair in pairs for text in pair if not re.fullmatch(r"\s*[+-]?\d{1,18}\s*", text))
-        raise DataError(f"{where}: coordinate '{bad.strip()[:20]}' is not a whole number") from None
+        raise DataError(f"{where}: coordinate '{_shown(bad)}' is not a whole number") from None
     if points.size and (points.min() < 0 or points.max() > MAX_COORDINATE):
         raise DataError(f"{where}: coordinates {points.min()}..{points.max()} leave 0..{MAX_COORDINATE}")
     return points.astype(np.int32)
@@ -222,7 +224,7 @@ def _z(node: Element, where: str) -> float:
     except ValueError:
         z = math.nan
     if not math.isfinite(z):
-        raise DataError(f"{where}: imageZposition is '{text[:20]}', expected mm")
+        raise DataError(f"{where}: imageZposition is '{_shown(text)}', expected mm")
     return z
 
 
@@ -235,8 +237,13 @@ def _ratings(node: Element, where: str, found: Readings) -> dict[str, int]:
         if re.fullmatch(r"\d", text) and 1 <= int(text) <= highest:
             ratings[name] = int(text)
         elif text:
-            found.notes.append(f"{where}: {name} is '{text[:20]}', expected 1..{highest}; passed over")
+            found.notes.append(f"{where}: {name} is '{_shown(text)}', expected 1..{highest}; passed over")
     return ratings
+
+
+def _shown(text: str, length: int = 20) -> str:
+    """What a file says, fit for a message of one line."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * length]).split())[:length]
 
 
 def _text(node: Element, tag: str) -> str:

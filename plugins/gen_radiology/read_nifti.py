@@ -29,6 +29,8 @@ MAGICS = {348: (344, b"n+1\0"), 540: (4, b"n+2\0\r\n\x1a\n")}  # size of the hea
 UNIT_MM = {1: (1000.0, "metres"), 3: (0.001, "micrometres")}
 AXES = "xyztuvw"
 DEFLATE_LIMIT = 1032  # deflate cannot expand further than this: a larger promise is a lie
+UNPACKED = 1 << 30  # bytes that may come out of a file however small: sparse masks pack nearly as tight as zeros
+DENSEST = 900  # times, beyond that size
 DRAIN = 1 << 28  # bytes beyond the voxels that are read for the sake of the checksum
 CHUNK = 1 << 21  # voxels scaled at a time
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -160,6 +162,8 @@ def open_nifti(path: Path) -> NiftiFile:
         raise DataError(
             f"{path}: {'x'.join(map(str, shape))} voxels of {dtype.name} need {need} bytes, it has {size}{packed}"
         )
+    if not plain and need > UNPACKED and need > DENSEST * size:
+        raise DataError(f"{path}: unpacks to {need // size} times its {size} bytes: blank or hostile")
     slope, inter = float(get["scl_slope"]), float(get["scl_inter"])
     if slope == 0 or not math.isfinite(slope):  # "if scl_slope is 0, there is no scaling"
         slope, inter = 1.0, 0.0

@@ -20,6 +20,7 @@ from attrs import Factory, define
 
 from gen_core.errors import DataError, MissingError
 from gen_radiology.contours import fill_even_odd
+from gen_radiology.dicom_files import breaks_off
 from gen_radiology.image import Image, MaskSet
 from gen_radiology.roi_names import RoiNames
 
@@ -106,10 +107,7 @@ def read_object(path: Path) -> Any:
         raise DataError(f"{path}: not a DICOM file") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or one_line(error)}") from None
-    last = data.get_item(max(data.keys())) if len(data) else None
-    promised = getattr(last, "length", 0)  # of an element that is not decoded yet
-    short = 0 < promised < 0xFFFFFFFF and len(last.value or b"") < promised
-    if short or any("end of file" in str(w.message) for w in told):  # pydicom gives what there is
+    if breaks_off(path) or any("end of file" in str(w.message) for w in told):  # pydicom gives what there is
         raise DataError(f"{path}: the file ends too early (cut off?)")
     return data
 

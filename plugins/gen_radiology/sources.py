@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from attrs import Factory, define
+from attrs import Factory, define, field
 
 from gen_core import atomic
 from gen_core.errors import DataError
@@ -27,6 +27,7 @@ LARGE = 1 << 30  # bytes of files from which on names, sizes and times stand for
 class Source(ABC):
     """One volume to be. id: unique in its folder. whole: the image it is a part of. where: for messages.
 
+    told, told_subject: what samples and records call it and its subject.
     image_files, mask_files: everything its content depends on. focus: LPS mm that a block is centred on, or none.
     """
 
@@ -39,6 +40,8 @@ class Source(ABC):
     whole: str = ""
     focus: np.ndarray | None = None
     notes: list[str] = Factory(list)
+    told: str = field(default=Factory(lambda self: self.id, takes_self=True), kw_only=True)
+    told_subject: str = field(default=Factory(lambda self: self.subject, takes_self=True), kw_only=True)
 
     @abstractmethod
     def grid(self) -> tuple[tuple[int, int, int], np.ndarray]:
@@ -55,10 +58,14 @@ class Source(ABC):
 
 @define
 class Found:
-    """The sources of a folder, by id, and what was left out or guessed, one line each."""
+    """The sources of a folder, by id, and what was left out or guessed, one line each.
+
+    words: of headers, that may tell of a patient.
+    """
 
     sources: list[Source]
     notes: list[str] = Factory(list)
+    words: set[str] = Factory(set)
 
 
 def files_hash(files: Sequence[Path], cache: Path) -> str:

@@ -73,7 +73,7 @@ class VolumeSplit(Split):
         array, facts = dataset.volume(source)
         masks, _ = dataset.masks(source)
         affine, history = np.array(facts["affine"]), list(facts["history"])
-        id, digest, block = source.id, facts["content"], array.shape
+        id, digest, block = source.told, facts["content"], array.shape
         if corner is not None:
             block = options.crop.size or (1, *array.shape[1:])
             at = ",".join(map(str, corner if not options.slices else corner[:1]))
@@ -100,7 +100,7 @@ class VolumeSplit(Split):
         return Sample(
             x=np.ascontiguousarray(x, np.float32),
             id=id,
-            subject=source.subject,
+            subject=source.told_subject,
             hash=digest,
             scale=scale,
             geometry=Geometry(affine, tuple(history)),
