@@ -54,8 +54,8 @@ def check_tiling(recipe: Any, codec: Any) -> None:
     """Raises: RecipeError when a recipe asks for tiles and its codec has no graphs to cut them from."""
     if recipe.tiling.mode in ("exact", "fast") and codec.fitted and not codec.graphs():
         raise RecipeError(
-            f"{recipe.path}: [tiling] mode = \"{recipe.tiling.mode}\": the codec '{recipe.table('codec').use}' does not "
-            'say how its networks are built, so they cannot be cut into tiles; use tiling.mode = "off"'
+            f"{recipe.path}: [tiling] mode = \"{recipe.tiling.mode}\": the codec '{recipe.table('codec').use}' "
+            'does not say how its networks are built, so they cannot be cut into tiles; use tiling.mode = "off"'
         )
 
 
