@@ -99,6 +99,26 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def about(figure: float, least: float) -> str:
+    """A forecast, which was rounded to `least`: nothing costs nothing."""
+    return f"about {figure:g}" if figure >= least else f"< {least:g}"
+
+
+def sampling(plan: dict[str, Any]) -> None:
+    """What so many samples take."""
+    shard = f" of shard {plan['shard']}" if "shard" in plan else ""
+    folders = "one folder" if plan["folders"] == 1 else f"{plan['folders']} folders"
+    files = f"at least {plan['volumes']}" if plan["files"] is None else plan["files"]
+    chunks = f"{plan['chunks']} chunks of {plan['batch']}"
+    typer.echo(f"samples{shard}: {plan['volumes']} in {chunks}; {files} files in {folders}")
+    for name, gib in plan["disk_gib"].items():
+        typer.echo(f"disk, {name}: {about(gib, 0.001)} GiB")
+    if plan["hours"] is not None:
+        typer.echo(f"time of sampling: {duration(3600 * plan['hours'])} in one process; shards divide it")
+    for line in plan["basis"]:
+        typer.echo(f"basis: {line}")
+
+
 def scores(results: dict[str, Any]) -> None:
     """The values of every metric as a table, flags underneath."""
     rows, flags = [], []

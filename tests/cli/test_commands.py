@@ -81,6 +81,7 @@ def test_more_samples_hand_every_option_on(gen, fake_api, tmp_path):
     assert kwargs == {
         "shard": (2, 3), "steps": 10, "sampler": "ddim", "format": "envi", "out": tmp_path, "seed": 4, "device": "cpu",
         "fixed": {"kind": "lesion", "age": "40", "lesion": "m.nii"}, "conditions": "val", "guidance": 2.0,
+        "dry_run": False,
     }  # fmt: skip
 
 

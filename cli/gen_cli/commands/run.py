@@ -12,7 +12,7 @@ import typer
 from gen_cli.arguments import Debug, Device, Json, Set
 from gen_cli.launchers import arguments as slurm
 from gen_cli.progress import progress_on
-from gen_cli.show import as_json, count, duration, table
+from gen_cli.show import about, as_json, count, duration, sampling, table
 
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")  # what hub libraries obey
 
@@ -121,17 +121,12 @@ def print_plan(plan: dict) -> None:
     for name, n in plan.get("parameters", {}).items():
         typer.echo(f"parameters, {name}: {count(n)} ({n})")
     for name, gflop in plan.get("gflop", {}).items():
-        typer.echo(f"compute, {name}: {_about(gflop, 0.1)} GFLOP a volume")
+        typer.echo(f"compute, {name}: {about(gflop, 0.1)} GFLOP a volume")
     for name, gib in plan.get("memory_gib", {}).items():
-        typer.echo(f"memory, {name}: {_about(gib, 0.01)} GiB")
-    for name, gib in plan.get("disk_gib", {}).items():
-        typer.echo(f"disk, {name}: {_about(gib, 0.001)} GiB")
+        typer.echo(f"memory, {name}: {about(gib, 0.01)} GiB")
+    if plan.get("sampling"):
+        sampling(plan["sampling"])
     for line in plan.get("notes", []):
         typer.echo(f"note: {line}")
     for line in plan.get("missing", []):
         typer.echo(f"missing: {line}")
-
-
-def _about(figure: float, least: float) -> str:
-    """A forecast, which was rounded to `least`: nothing costs nothing."""
-    return f"about {figure:g}" if figure >= least else f"< {least:g}"

@@ -11,7 +11,7 @@ import typer
 from gen_cli.arguments import Debug, Device, Json, Redo, RunDir, shard
 from gen_cli.commands.run import finish
 from gen_cli.progress import progress_on
-from gen_cli.show import as_json
+from gen_cli.show import as_json, sampling
 
 
 def sample(
@@ -36,6 +36,9 @@ def sample(
         str | None, typer.Option(metavar="SOURCE", help="train, val, none, a .csv table or a run's folder.")
     ] = None,
     guidance: Annotated[float | None, typer.Option(min=0.0, help="Classifier-free guidance; 1 = none.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what it takes: time, disk, files, chunks; touch nothing.")
+    ] = False,
     device: Device = None,
     redo: Redo = False,
     json_: Json = False,
@@ -47,7 +50,7 @@ def sample(
     from gen_core.run import api
 
     with progress_on(sys.stderr if json_ else sys.stdout) as progress:
-        if all(value is None for value in asked):
+        if all(value is None for value in asked) and not dry_run:
             overrides = (f'device="{device}"',) if device else ()
             outcome = api.run_single(run, "sample", overrides, redo=redo, progress=progress)
         else:
@@ -66,6 +69,7 @@ def sample(
                 fixed=_fixed(run, condition or [], mask),
                 conditions=conditions,
                 guidance=guidance,
+                dry_run=dry_run,
                 progress=progress,
             )
             outcome = None
@@ -73,6 +77,9 @@ def sample(
         finish(outcome, json_)
     elif json_:
         as_json(made)
+    elif dry_run:
+        typer.echo(f"{made['folder']}: nothing is drawn, this is the plan\n")
+        sampling(made)
     else:
         typer.echo(f"{made['samples']} samples: {made['folder']}")
 

@@ -21,6 +21,7 @@ from gen_core.run.folder import LOCK_RECIPE, RunFolder, check_lock, read_json, v
 from gen_core.run.graph import StepSpec, build_graph
 from gen_core.run.plan import describe
 from gen_core.run.runner import follow, machine, raise_clear, walk
+from gen_core.run.sample_forecast import forecast_samples, shape_of
 from gen_core.run.sampling import chunks
 from gen_core.run.smoke import smoke_recipe
 
@@ -228,11 +229,12 @@ def sample_more(
     fixed: dict[str, str] | None = None,
     conditions: str | None = None,
     guidance: float | None = None,
+    dry_run: bool = False,
     progress: Any = None,
 ) -> dict[str, Any]:
     """Draw n samples of a finished run into `out`; shard (i, k) takes every k-th chunk. Existing files are kept.
 
-    fixed, conditions, guidance: as in [sample]; `fixed` adds to the recipe's.
+    fixed, conditions, guidance: as in [sample]; `fixed` adds to the recipe's. dry_run: return what it would take.
     The same (run, sampler, steps, seed, conditions) gives the same bytes for every n and every shard count.
     """
     from gen_core.run.background import Background
@@ -259,6 +261,12 @@ def sample_more(
     name = f"samples-{recipe.table('sampler').use}-{options.steps or 'default'}{under}"
     target = Path(out) if out else folder.path / name
     part = "" if shard == (1, 1) else f"{shard[0]}of{shard[1]}"
+    if dry_run:
+        shape = shape_of(folder.path)
+        if shape is None:
+            raise UsageError(f"{run_dir}: step 'prepare' is not finished: the size of a sample is unknown")
+        use = recipe.table("sampler").use
+        return {"folder": str(target), **forecast_samples(folder, options, use, shape, kept=False, shard=shard)}
     with StopFlag() as stop, joined(stop) as ranks:
         ctx = RunContext(
             recipe,

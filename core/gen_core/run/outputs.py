@@ -17,6 +17,17 @@ MANIFEST = "manifest.json"
 CARD = "README.md"
 ASIDE = "rejected"  # folder of rejected samples beside the accepted ones
 ASIDE_LIST = "rejected.json"
+IN_A_FOLDER = 10_000  # samples; what comes after the first so many lies in folders of as many
+
+
+def sample_stem(folder: Path, index: int) -> Path:
+    """Where the files of sample `index` lie, without their endings; a function of the index alone.
+
+    The first 10 000 lie in the folder itself, the next in `from-010000/`, and so on: shared file systems and people's
+    tools grow slow in a folder of 100 000 files.
+    """
+    first = index - index % IN_A_FOLDER
+    return (folder / f"from-{first:06d}" if first else folder) / f"sample-{index:06d}"
 
 
 def write_samples(
@@ -38,7 +49,8 @@ def write_samples(
         row = {"index": index, **info}
         if under and under[k].told:
             row["condition"] = under[k].told
-        stem = folder / f"sample-{index:06d}"
+        stem = sample_stem(folder, index)
+        atomic.make_folder(stem.parent)
         physical = spec.scale.to_physical(x.numpy())
         # writers of others may not know masks: they are handed over only where there are any
         beside = {"masks": under[k].masks} if under and under[k].masks else {}

@@ -21,6 +21,7 @@ from gen_core.run.context import RunContext
 from gen_core.run.folder import read_json
 from gen_core.run.graph import StepSpec, is_trainable, supporting_tables
 from gen_core.run.runner import STARTED
+from gen_core.run.sample_forecast import forecast_samples
 from gen_core.tiling.forecast import whole_bytes
 from gen_core.tiling.tiles import Tiles
 from gen_core.volume import VolumeSpec
@@ -118,8 +119,11 @@ def describe(ctx: RunContext, steps: list[StepSpec]) -> dict[str, Any]:
         if step.name == "sample":
             row.update(volumes=recipe.sample.n, batch=recipe.sample.batch)
         plan["steps"].append(row)
-    if spec is not None and recipe.sample:
-        plan["disk_gib"] = {"samples": round(2 * recipe.sample.n * 4 * _numel(spec.shape) / 2**30, 3)}
+    if spec is not None and "sampler" in recipe.tables:
+        plan["sampling"] = forecast_samples(
+            ctx.folder, recipe.sample, recipe.table("sampler").use, spec.shape, kept=True, latent=plan.get("latent", ())
+        )
+        plan["disk_gib"] = plan["sampling"]["disk_gib"]
     return {**plan, "shapes": shapes, "missing": missing, "notes": notes}
 
 
@@ -161,7 +165,7 @@ def _networks(ctx: RunContext, spec: VolumeSpec, shapes: list[str], plan: dict[s
         codec = table.component.build(table.options, CodecContext(spec)).to(META)
     notes.extend(f"[codec] {note}" for note in codec.notes())
     plan["parameters"] |= _by_group("codec", codec)
-    shape = codec.latent.shape(spec.size)
+    shape = plan["latent"] = codec.latent.shape(spec.size)
     shapes.append(f"latent {shape}")
     x = torch.empty((1, *spec.shape), device=META)
     try:

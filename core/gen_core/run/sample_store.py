@@ -29,6 +29,11 @@ def chunk_path(step: Path, chunk: int) -> Path:
     return step / "chunks" / f"chunk-{chunk:05d}.safetensors"
 
 
+def stored_chunks(step: Path) -> list[tuple[int, Path]]:
+    """(number, file) of every chunk there is, by rising number; names alone would sort 100000 before 99999."""
+    return sorted((int(path.stem.split("-")[1]), path) for path in (step / "chunks").glob("chunk-*.safetensors"))
+
+
 def write_chunk(path: Path, drawn: Drawn) -> None:
     """Keep a chunk: z, x, and of every sample the condition values, the masks and the words it was drawn under."""
     tensors = {"z": drawn.z.contiguous(), "x": drawn.x.contiguous()}
@@ -73,8 +78,8 @@ class SampleStore(Split):
         self.step, self.batch = step, batch
         self.indices: list[int] = []
         self._sound: set[Path] = set()
-        for path in sorted((step / "chunks").glob("chunk-*.safetensors")):
-            first = int(path.stem.split("-")[1]) * batch
+        for chunk, path in stored_chunks(step):
+            first = chunk * batch
             try:
                 with safe_open(path, "numpy") as file:
                     n = file.get_slice("x").get_shape()[0]

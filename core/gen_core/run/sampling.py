@@ -35,7 +35,7 @@ def chunks(n: int, batch: int, shard: tuple[int, int] = (1, 1)) -> list[int]:
     i, k = shard
     if not 1 <= i <= k:
         raise UsageError(f"--shard {i}/{k}: the first number must be 1..{k}")
-    return [c for c in range(-(-n // batch)) if c % k == i - 1]
+    return list(range(i - 1, -(-n // batch), k))
 
 
 def indices_of(chunk: int, batch: int) -> list[int]:

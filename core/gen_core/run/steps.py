@@ -43,6 +43,7 @@ from gen_core.run.sample_store import (
     chunk_path,
     read_chunk,
     sample_id,
+    stored_chunks,
     write_chunk,
 )
 from gen_core.run.sampling import chunks, sample_seed
@@ -310,9 +311,9 @@ def publish(ctx: RunContext, folder: Path, target: Path, head: dict[str, Any], f
     writer = component.build(component.options_class()(), None)
     rows = []
     shutil.rmtree(target / ASIDE, ignore_errors=True)  # rejected in an earlier state of this run
-    for path in sorted((folder / "chunks").glob("chunk-*.safetensors")):
+    for chunk, path in stored_chunks(folder):
         ctx.check_stop()
-        first = int(path.stem.split("-")[1]) * ctx.recipe.sample.batch
+        first = chunk * ctx.recipe.sample.batch
         x, under = read_chunk(path)
         info = {"seed": sample_seed(ctx), "sampler": head["sampler"], "steps": head["steps"]}
         rows += write_samples(target, writer, first, x, ctx.spec, info, under)

@@ -7,7 +7,7 @@ import torch
 
 from gen_core import atomic
 from gen_core.run.drawn import Under
-from gen_core.run.outputs import set_aside, verify_manifest, write_manifest, write_samples
+from gen_core.run.outputs import sample_stem, set_aside, verify_manifest, write_manifest, write_samples
 from gen_core.volume import VolumeSpec
 from gen_core.writer import Writer
 
@@ -66,3 +66,19 @@ def test_rejected_folders_move_aside_and_come_back(tmp_path):
     set_aside(tmp_path, {})
     assert len(json.loads((tmp_path / "manifest.json").read_text())["samples"]) == 2
     assert verify_manifest(tmp_path) == [] and not (tmp_path / "rejected/sample-000005").exists()
+
+
+def test_no_folder_holds_more_than_ten_thousand_samples_and_the_place_follows_from_the_index(tmp_path):
+    assert sample_stem(tmp_path, 0) == tmp_path / "sample-000000"
+    assert sample_stem(tmp_path, 9_999).parent == tmp_path
+    assert sample_stem(tmp_path, 10_000) == tmp_path / "from-010000" / "sample-010000"
+    assert sample_stem(tmp_path, 99_999) == tmp_path / "from-090000" / "sample-099999"
+    rows = write_samples(tmp_path, Slices(), 9_999, torch.zeros(2, 1, 2, 3, 4), SPEC, {"seed": 0})
+    for row in rows:
+        row["id"] = f"sample-{row['index']:06d}"
+    write_manifest(tmp_path, rows, {}, "card")
+    assert list(rows[1]["files"])[0] == "from-010000/sample-010000/0.raw" and verify_manifest(tmp_path) == []
+    set_aside(tmp_path, {"sample-010000": ["poor"]})
+    assert (tmp_path / "rejected/from-010000/sample-010000/0.raw").exists() and verify_manifest(tmp_path) == []
+    set_aside(tmp_path, {})
+    assert verify_manifest(tmp_path) == [] and (tmp_path / "from-010000/sample-010000/0.raw").exists()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gen_core.run.sample_store import Joined, SampleStore, chunk_path
+from gen_core.run.sample_store import Joined, SampleStore, chunk_path, stored_chunks
 
 
 @pytest.fixture
@@ -38,3 +38,12 @@ def test_joined_splits_follow_each_other(step):
     assert len(both) == 13 and both[7].id == "sample-000001" and both.view(12, 5).id == "sample-000006"
     with pytest.raises(IndexError):
         both[13]
+
+
+def test_chunks_are_read_by_their_number_beyond_five_digits(tmp_path):
+    numbers = [100_000, 7, 99_999]
+    for number in numbers:
+        path = chunk_path(tmp_path, number)
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert [number for number, _ in stored_chunks(tmp_path)] == [7, 99_999, 100_000]
