@@ -16,7 +16,7 @@ from durability import unpublished
 from small_run import COMMAND, JUDGED, REPORTED, Uninterrupted, start, write_recipe
 
 WRITES = ("write", "native write")
-DEFAULT_POINTS = 5
+DEFAULT_POINTS = 4
 PYTHON = sys.executable
 
 

@@ -32,7 +32,7 @@ def killed_until_done(zygote, folder, moments, kills, longest):
 
 
 def test_a_run_killed_at_random_moments_ends_with_the_same_bits(zygote, whole, tmp_path):
-    codes = killed_until_done(zygote, tmp_path / "work", random.Random(3), 3, 0.6 * whole.seconds)
+    codes = killed_until_done(zygote, tmp_path / "work", random.Random(3), 2, 0.4 * whole.seconds)
     assert codes and whole.differences(tmp_path / "work") == []
 
 
@@ -51,7 +51,9 @@ def test_a_hundred_kills_cost_no_bit(zygote, whole, tmp_path):
     assert wrong == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, *(pytest.param(n, marks=pytest.mark.slow) for n in (signal.SIGINT, signal.SIGUSR1))]
+)
 def test_a_polite_signal_leaves_a_checkpoint_and_exit_code_75(zygote, whole, tmp_path, number):
     """The signal comes with the third optimizer step of the codec's fit."""
     write_recipe(tmp_path / "work")

@@ -6,8 +6,6 @@ damaged entry is simply rendered again.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import glob
 import json
 import math
@@ -18,6 +16,7 @@ import os
 import shutil
 import signal
 import socket
+import threading
 import time
 import warnings
 import zlib
@@ -36,7 +35,6 @@ Volume = tuple[NDArray[np.float32], dict[str, NDArray[np.bool_]]]
 Progress = Callable[[int, int], None]
 
 _PARALLEL_VOXELS = 4 << 20  # below this a second process costs more than it gives
-_PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 _STALLED_S = 300.0  # no volume finished for so long: the helpers are given up
 
 
@@ -233,17 +231,18 @@ def _help(task: _Task, first: int, step: int, parent: int) -> None:
     """What a helper does: its volumes, until done or orphaned."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's handlers are not meant for helpers
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _die_with_parent()
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     for i in range(first, len(task.volumes), step):
         if os.getppid() != parent:
             return
         task(i)
 
 
-def _die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent is gone, even in the middle of a volume; Linux alone can."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def _end_with(parent: int) -> None:
+    """End this process within a second of its parent, even in the middle of a volume."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _join(helpers: list[multiprocessing.process.BaseProcess], task: _Task) -> None:
