@@ -1,7 +1,7 @@
 """Tensors in one safetensors file that appears whole, and tells when its content is not what was written.
 
 The header keeps a SHA-256 over names, types, shapes and bytes of all tensors and over the words beside them. A file
-without one (of an earlier version, or of other software) is taken as it is.
+with nothing beside its tensors (of an earlier version, or of other software) is taken as it is.
 """
 
 from __future__ import annotations
@@ -42,12 +42,13 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-            header = json.loads((file.metadata() or {}).get(HEADER, "{}"))
-        words = header.get("words", {})
-        whole = "sha256" not in header or header["sha256"] == _digest(tensors, words)
+            told = file.metadata()
+        header = json.loads(told[HEADER]) if told else {"words": {}}
+        words = header["words"]
+        whole = not told or header["sha256"] == _digest(tensors, words)
     except FileNotFoundError:
         raise DamagedFile(f"{path}: missing") from None
-    except (OSError, SafetensorError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, SafetensorError, ValueError, LookupError, TypeError) as error:
         raise DamagedFile(f"{path}: damaged ({error})") from None
     if not whole:
         raise DamagedFile(f"{path}: damaged: its content does not match its SHA-256")
