@@ -1,8 +1,8 @@
 """A cube of 91 x 1288 x 1288 to 16 x 672 x 672: read everything and pool, against blocks with exact areas.
 
-Peer: `np.load`, float32, `adaptive_avg_pool3d` (whose cells overlap where the ratio is no whole number). Ours,
-"area": the same 3-D averaging with exact areas; "nearest": 16 of the 91 bands; both straight from the mapped file
-into an array. The file lies in the system's file cache for both. Run: python benchmarks/cube_resize.py
+Peer: `np.load`, h5py or nibabel, float32, `adaptive_avg_pool3d` (whose cells overlap where the ratio is no whole
+number). Ours, "area": the same 3-D averaging with exact areas; "nearest": 16 of the 91 bands; both through the readers
+of the data set, from the file into an array. The file lies in the system's file cache for all. Run: python benchmarks/cube_resize.py [npy | packed]
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from harness import compare
 
-from gen_core.writer import RawVolume
+from gen_hyperspectral import inflate, read_hdf5, read_nifti_cube, read_npy
 from gen_hyperspectral.area_resize import axis_weights
 from gen_hyperspectral.bands import Selection
 from gen_hyperspectral.preprocess import Policy, preprocess
+from gen_hyperspectral.reader_options import Hdf5Reader, NiftiCubeReader, NpyReader
 
 SOURCE, TARGET = (91, 1288, 1288), (16, 672, 672)
 FOLDER = Path(tempfile.gettempdir()) / "gen-benchmark-cube"
-ROUNDS = 5
+ROUNDS = 3
 
 
 def file(dtype: str, order: str) -> Path:
@@ -43,16 +44,54 @@ def file(dtype: str, order: str) -> Path:
     return path
 
 
-def plain(path: Path, order: str) -> torch.Tensor:
-    x = torch.from_numpy(np.load(path).astype(np.float32))
+def packed(kind: str) -> Path:
+    """The uint16 cube as HDF5 (chunks of h5py's choice, gzip 4) or NIfTI (gzip 1), made once."""
+    path = FOLDER / f"cube.{kind}"
+    if path.exists():
+        return path
+    array = np.load(file("uint16", "bsq"), mmap_mode="r")
+    beside = FOLDER / f"part-{path.name}"
+    if kind == "h5":
+        import h5py
+
+        with h5py.File(beside, "w") as out:
+            out.create_dataset("cube", data=array, chunks=True, compression="gzip")
+    else:
+        import nibabel
+
+        nibabel.Nifti1Image(array.transpose(2, 1, 0), np.eye(4)).to_filename(beside)
+    beside.rename(path)
+    return path
+
+
+def pool(array: np.ndarray, order: str) -> torch.Tensor:
+    x = torch.from_numpy(array.astype(np.float32))
     x = x if order == "bsq" else x.permute(2, 0, 1).contiguous()
     return torch.nn.functional.adaptive_avg_pool3d(x[None], TARGET)[0]
 
 
+def plain_hdf5(path: Path) -> torch.Tensor:
+    import h5py
+
+    with h5py.File(path) as file:
+        return pool(file["cube"][:], "bsq")
+
+
+def plain_nifti(path: Path) -> torch.Tensor:
+    import nibabel
+
+    return pool(np.asarray(nibabel.load(path).dataobj).transpose(2, 1, 0), "bsq")
+
+
 def ours(path: Path, order: str, selection: Selection) -> np.ndarray:
-    array = np.load(path, mmap_mode="r")
+    axes = "byx" if order == "bsq" else "yxb"
+    if path.suffix == ".h5":
+        raw = read_hdf5.build(Hdf5Reader(axes)).open(path)
+    elif path.suffix == ".gz":
+        raw = read_nifti_cube.build(NiftiCubeReader()).open(path)
+    else:
+        raw = read_npy.build(NpyReader(axes)).open(path)
     out = np.empty(TARGET, np.float32)
-    raw = RawVolume(array.transpose(1, 2, 0) if order == "bsq" else array, "yxb")
     preprocess(raw, selection, out, Policy(), str(path))
     return out
 
@@ -61,14 +100,27 @@ def main() -> None:
     bands = axis_weights(SOURCE[0], TARGET[0])
     area = Selection(np.arange(SOURCE[0]), bands.matrix(0, TARGET[0])[2])
     nearest = Selection(np.rint(np.linspace(0, SOURCE[0] - 1, TARGET[0])).astype(int))
-    for dtype, order in (("uint16", "bsq"), ("float32", "bsq"), ("uint16", "bip")):
+    wanted = next((a for a in sys.argv[1:] if a in ("npy", "packed")), "")
+    for dtype, order in (("uint16", "bsq"), ("float32", "bsq"), ("uint16", "bip")) if wanted != "packed" else ():
         path = file(dtype, order)
         compare(
             f"cube {dtype} {order}",
             {
-                "read all + adaptive pool": lambda path=path, order=order: plain(path, order),
+                "read all + adaptive pool": lambda path=path, order=order: pool(np.load(path), order),
                 "ours, area": lambda path=path, order=order: ours(path, order, area),
                 "ours, nearest": lambda path=path, order=order: ours(path, order, nearest),
+            },
+            rounds=ROUNDS,
+        )
+    library = inflate.ENGINE.__name__.partition(".")[0]
+    for kind, read in (("h5", plain_hdf5), ("nii.gz", plain_nifti)) if wanted != "npy" else ():
+        path = packed(kind)
+        compare(
+            f"cube uint16 {kind} gzip ({library})",
+            {
+                "read all + adaptive pool": lambda path=path, read=read: read(path),
+                "ours, area": lambda path=path: ours(path, "bsq", area),
+                "ours, nearest": lambda path=path: ours(path, "bsq", nearest),
             },
             rounds=ROUNDS,
         )

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gen_core.errors import DataError
+from gen_core.errors import DataError, MissingError
 from gen_core.mapped import blocks
 from gen_core.registry import Registry
 from gen_core.writer import Converter, RawVolume, Reader
@@ -63,14 +63,18 @@ def find_reader(path: Path, registry: Registry) -> tuple[str, Reader]:
     """The first registered reader, by name, that recognizes a path. Raises: DataError."""
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
-    names = registry.names("reader")
+    names, missing = registry.names("reader"), ""
     for name in names:
         component = registry.get("reader", name)
-        reader = component.build(component.options_class()(), None)
+        try:
+            reader = component.build(component.options_class()(), None)
+        except MissingError as error:  # of one plugin: the others can read all the same
+            missing += f"; {error}"
+            continue
         if reader.recognizes(path):
             return name, reader
     what = "this folder as one volume; name one of its files" if path.is_dir() else "this file"
-    raise DataError(f"{path}: no reader recognizes {what} (installed: {', '.join(names) or 'none'})")
+    raise DataError(f"{path}: no reader recognizes {what} (installed: {', '.join(names) or 'none'}){missing}")
 
 
 def describe(raw: RawVolume) -> dict[str, Any]:

@@ -142,7 +142,7 @@ class Strips:
 
     def _begin(self) -> None:
         self._held: deque[tuple[int, np.ndarray]] = deque()  # first row, (K, rows, x)
-        self._coming, self._end = self._strips(), 0
+        self._coming, self._end = _strips(self.cube, self.bands), 0
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         begin, end, _ = rows.indices(self.shape[0])
@@ -162,20 +162,22 @@ class Strips:
         block = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
         return block.transpose(1, 2, 0)
 
-    def _strips(self) -> Iterator[np.ndarray]:
-        cube = self.cube
-        tall, height, width = cube.pieces.chunk[cube.axes[0]], cube.shape[0], cube.shape[1]
-        rows = range(-(-height // tall))
-        per_row = [cube.wanted(self.bands, row) for row in rows] if not cube.pieces.in_order else None
-        order = itertools.chain.from_iterable(per_row) if per_row is not None else iter(cube.wanted(self.bands))
-        coming = loaded(cube.pieces, order)
-        count = len(cube.wanted(self.bands, 0))
-        for row in rows:
-            first = row * tall
-            strip = np.empty((len(self.bands), min(tall, height - first), width), self.dtype)
-            for index, piece in itertools.islice(coming, count):
-                cube.put(strip, piece, index, self.bands, first)
-            yield strip
+
+def _strips(cube: ChunkedCube, bands: np.ndarray) -> Iterator[np.ndarray]:
+    """Strip after strip (len(bands), rows, x). No method: what is half read is closed with the last reference."""
+    tall, height, width = cube.pieces.chunk[cube.axes[0]], cube.shape[0], cube.shape[1]
+    rows = range(-(-height // tall))
+    order = (index for row in rows for index in cube.wanted(bands, row))
+    coming = loaded(cube.pieces, order)
+    count = len(cube.wanted(bands, 0))
+    for row in rows:
+        first = row * tall
+        strip = np.empty((len(bands), min(tall, height - first), width), cube.dtype)
+        for index, piece in itertools.islice(coming, count):
+            cube.put(strip, piece, index, bands, first)
+        if row == rows[-1]:
+            next(coming, None)  # to its end: the file is closed
+        yield strip
 
 
 def lay_out(cube: ChunkedCube, bands: np.ndarray) -> np.ndarray:

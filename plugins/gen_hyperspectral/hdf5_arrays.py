@@ -36,7 +36,7 @@ def opened(path: Path) -> Iterator[Any]:
     """The h5py file. Raises: DataError naming the file whatever the library makes of a damaged one."""
     h5py = needed("h5py", path)
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with h5py.File(path, "r") as file:
             yield file
     except GenError:
         raise
