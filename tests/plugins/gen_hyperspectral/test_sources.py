@@ -53,9 +53,10 @@ CUBE = np.random.default_rng(0).integers(0, 60000, (12, 9, 5)).astype(np.uint16)
 @pytest.fixture
 def registry(monkeypatch, tmp_path_factory):
     """The installed parts and a plugin of someone else's; whoever asks for the registry gets this one."""
-    toy = types.ModuleType("gen_toy_reader")
-    exec(textwrap.dedent(READER), toy.__dict__)
-    monkeypatch.setitem(sys.modules, "gen_toy_reader", toy)
+    package = tmp_path_factory.mktemp("toy")
+    (package / "gen_toy_reader.py").write_text(READER)
+    monkeypatch.syspath_prepend(package)
+    monkeypatch.delitem(sys.modules, "gen_toy_reader", raising=False)
     plugin = types.ModuleType("gen_toy_plugin")
 
     def register_readers(register):
