@@ -4,10 +4,10 @@
     python benchmarks/gpu.py --device cpu --toy                         # toy sizes, to see that it runs
     python benchmarks/gpu.py --parts check,sample-672 --seconds 200     # some parts
 
-Needs torch 2.11 or later (Python 3.11 or later) and numpy, attrs, pluggy, safetensors, tomli beside it; nothing is
-installed and nothing fetched. Where they are missing: `pip install --no-deps attrs pluggy safetensors tomli`; without
-`--no-deps` pip may replace the torch that fits the card by another. Norms are compiled by triton and a C compiler; where
-these are missing the rows say "compiled False".
+Needs torch 2.11 or later (Python 3.11 or later) and numpy, attrs, pluggy, safetensors beside it; nothing is installed
+and nothing fetched. Where they are missing: `pip install --no-deps attrs pluggy safetensors`; without `--no-deps` pip
+may replace the torch that fits the card by another. Norms are compiled by triton and a C compiler; where these are
+missing the rows say "compiled False".
 
 Every part runs in a process of its own, is cut off when its time is over, and keeps the rows that it had written.
 Weights are random: speed does not depend on them. Floors: FLOPs, counted on the plain network, over the rate that an
@@ -36,6 +36,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "core"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "plugins"))
+
+try:
+    import tomli  # noqa: F401  (what reads recipes; Python's own serves here, where none is read)
+except ImportError:
+    import tomllib
+
+    sys.modules["tomli"] = tomllib
 
 import numpy as np
 import torch

@@ -34,6 +34,7 @@ _TUNED = {
     "MALLOC_TRIM_THRESHOLD_": "68719476736",
     "MALLOC_TOP_PAD_": "67108864",
 }
+_TICK = 0.01  # seconds: what processor times are counted in
 _header_printed = False
 
 
@@ -89,9 +90,10 @@ def compare(
     """Time every side `rounds` times in turn and print what came out.
 
     Returns {"name", "machine", "date", "load", "rounds", "sides": {side: {median_s, min_s, max_s, ratio,
-    ratio_of_minima, extra_mb}}}: ratio = median of the first side / median of this side (above 1: faster than the
-    reference); extra_mb = rise of the peak resident memory (VmHWM) during one call in a fresh process, None where it
-    cannot be read.
+    ratio_of_minima, cpu_s, cpu_ratio, extra_mb}}}: ratio = median of the first side / median of this side (above 1:
+    faster than the reference); cpu_s = least processor time of a call and its children, which other processes disturb
+    less than the clock; extra_mb = rise of the peak resident memory (VmHWM) during one call in a fresh process, None
+    where it cannot be read.
     """
     if "--tuned" in sys.argv and not _TUNED.keys() <= os.environ.keys():
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **_TUNED})
@@ -99,12 +101,15 @@ def compare(
         return _measure_memory(name, sides)
 
     times: dict[str, list[float]] = {side: [] for side in sides}
+    busy: dict[str, list[float]] = {side: [] for side in sides}
     for call in sides.values():
         for _ in range(warmup):
             _timed(call)
     for _ in range(rounds):
         for side, call in sides.items():
+            before = sum(os.times()[:4])
             times[side].append(_timed(call))
+            busy[side].append(max(sum(os.times()[:4]) - before, _TICK))
 
     first = next(iter(times.values()))
     reference, least = statistics.median(first), min(first)
@@ -117,6 +122,8 @@ def compare(
             "max_s": max(seconds),
             "ratio": reference / median,
             "ratio_of_minima": least / min(seconds),
+            "cpu_s": min(busy[side]),
+            "cpu_ratio": min(next(iter(busy.values()))) / min(busy[side]),
             "extra_mb": _memory_of(name, side) if memory and "--no-memory" not in sys.argv else None,
         }
     _print(result)
@@ -167,8 +174,8 @@ def _print(result: dict[str, Any]) -> None:
         return
     if not _header_printed:
         print(f"{result['machine']}\n")
-        print("| work | side | median | min .. max | times the reference | extra memory |")
-        print("| --- | --- | --- | --- | --- | --- |")
+        print("| work | side | median | min .. max | times the reference | by processor time | extra memory |")
+        print("| --- | --- | --- | --- | --- | --- | --- |")
         _header_printed = True
     for side, row in result["sides"].items():
         extra = "-" if row["extra_mb"] is None else f"{row['extra_mb']:.1f} MB"
@@ -179,6 +186,7 @@ def _print(result: dict[str, Any]) -> None:
             f"{1e3 * row['median_s']:.1f} ms",
             spread,
             f"{row['ratio']:.2f}",
+            f"{row['cpu_ratio']:.2f}",
             extra,
         ]
         print(f"| {' | '.join(cells)} |", flush=True)
