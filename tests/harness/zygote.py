@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ class Zygote:
     """The parent's side. Use as a context manager."""
 
     def __init__(self) -> None:
+        self._logs = tempfile.TemporaryDirectory(prefix="zygote-")  # not on a disk that a test fills
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
         self._process = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
@@ -35,6 +37,7 @@ class Zygote:
         self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait(30)
+        self._logs.cleanup()
 
     def run(self, *command: str, folder: Path, **more: Any) -> Ended:
         """Run `gen <command>` in `folder`.
@@ -43,7 +46,7 @@ class Zygote:
         once. limits: [(resource, value)]. patch: source run in the child before the command.
         """
         assert self._process.stdin and self._process.stdout
-        log = folder.parent / f"{folder.name}.log"
+        log = Path(self._logs.name) / "log"
         told = {k: str(v) if isinstance(v, Path) else v for k, v in more.items() if v is not None}
         told |= {"command": command, "folder": str(folder), "log": str(log)}
         self._process.stdin.write(json.dumps(told) + "\n")

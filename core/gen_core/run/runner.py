@@ -33,7 +33,8 @@ SMALLER = {  # step -> what makes it need less memory
     "reject": "a smaller [evaluate] batch",
     "evaluate": "a smaller [evaluate] batch",
 }
-NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS}
+NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
+LOST = {errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO}
 
 
 def check_names(steps: list[StepSpec], *names: str | None) -> None:
@@ -244,6 +245,8 @@ def raise_clear(error: OSError, folder: Path) -> NoReturn:
         raise RunError(f"{where}: {NO_ROOM[error.errno]}; free some space and run the same command again") from error
     if error.errno in NO_RIGHT:
         raise RunError(f"{where}: cannot write here ({error.strerror})") from error
+    if error.errno in LOST:
+        raise RunError(f"{where}: the disk fails ({error.strerror}); run the same command when it is back") from error
     raise error
 
 
