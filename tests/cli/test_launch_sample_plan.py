@@ -16,7 +16,7 @@ def test_the_plan_of_a_shard_is_told(gen, fake_api, monkeypatch):
     told = gen("sample", "--run", "r", "-n", "100000", "--shard", "2/3", "--dry-run").stdout
     assert asked[0]["dry_run"] is True
     assert "samples of shard 2of3: 33333 in 2084 chunks of 16; 66666 files in 10 folders" in told
-    assert "disk, samples: about 99.7 GiB" in told and "4 h 38 min in one process" in told
+    assert "disk, samples: about 99.7 GiB" in told and "4 h 37 min in one process" in told
     assert "basis: time: measured" in told
 
 
