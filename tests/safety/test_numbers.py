@@ -73,13 +73,13 @@ def in_gradient(module, parameter, value):
 
 INJECTED = {
     # what: (how, what the message says, the step it names)
-    "weights of one group": (lambda m: at_step(m, fill(NAN, m.encoder.weight)), "'encoder.weight' became NaN before", 7),
-    "weights of the other": (lambda m: at_step(m, fill(INF, m.critic.bias)), "'critic.bias' became infinite before", 7),
+    "weights": (lambda m: at_step(m, fill(NAN, m.encoder.weight)), "'encoder.weight' became NaN before", 7),
+    "of the other group": (lambda m: at_step(m, fill(INF, m.critic.bias)), "'critic.bias' became infinite before", 7),
     "a buffer that is used": (lambda m: at_step(m, fill(NAN, m.norm.running_var)), "'norm.running_var' became NaN", 11),
     "a buffer that only counts": (lambda m: at_step(m, fill(NAN, m.counts)), "'counts' became NaN", 11),
     "loss of one group": (lambda m: in_loss(m, "main", NAN), "loss 'main.l2' is nan", 7),
     "loss of the other": (lambda m: in_loss(m, "critic", INF), "loss 'critic.hinge' is inf", 7),
-    "gradient of one group": (lambda m: in_gradient(m, m.decoder.bias, NAN), "gradient of 'decoder.bias' (group 'main')", 7),
+    "gradient": (lambda m: in_gradient(m, m.decoder.bias, NAN), "gradient of 'decoder.bias' (group 'main')", 7),
     "of the other": (lambda m: in_gradient(m, m.critic.bias, INF), "gradient of 'critic.bias' (group 'critic')", 7),
     "extra state": (lambda m: at_step(m, lambda: m.epochs.append(NAN)), "a number of its extra state", 11),
 }  # fmt: skip

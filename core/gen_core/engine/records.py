@@ -54,7 +54,7 @@ class Records:
             "micro_batches": now.micro_batches,
             "hooked": now.hooked,
             "validated": now.validated,
-            "values": now.values,
+            "values": plain(now.values),  # JSON knows no NaN
             "best": now.best,
             "seconds": time.monotonic() - self.began,
             "extra_state": extra_state,
@@ -120,7 +120,8 @@ class Records:
             group.load(found.tensors(f"optimizer-{name}"))
         now.done = now.saved = state["step"]
         now.micro_batches = min(max(state["micro_batches"], now.options.accumulate), now.options.batch)
-        now.hooked, now.validated, now.values = state["hooked"], state["validated"], state["values"]
+        now.hooked, now.validated = state["hooked"], state["validated"]
+        now.values = {name: math.nan if value is None else value for name, value in state["values"].items()}
         now.seconds, now.best = state["seconds"], state["best"]
         if now.best is not None:
             try:
