@@ -306,12 +306,13 @@ def test_a_clock_that_goes_backwards_changes_nothing(zygote, whole, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_machine_without_a_folder_for_temporary_files_changes_nothing(zygote, whole, tmp_path):
+def test_a_machine_without_a_folder_for_temporary_files_is_one_line(zygote, whole, tmp_path):
 
     write_recipe(tmp_path / "work")
     none = "import tempfile\ntempfile._candidate_tempdir_list = lambda: ['/nowhere']\ntempfile.tempdir = None\n"
     ended = start(zygote, tmp_path / "work", patch=JUDGED + none)
-    assert ended.code == 0, ended.text
+    assert ended.code == 5 and "no folder for temporary files" in ended.last and "set TMPDIR" in ended.last, ended.text
+    assert start(zygote, tmp_path / "work").code == 0
     assert whole.differences(tmp_path / "work") == []
 
 

@@ -245,6 +245,8 @@ def raise_clear(error: OSError, folder: Path) -> NoReturn:
         raise RunError(f"{where}: {NO_ROOM[error.errno]}; free some space and run the same command again") from error
     if error.errno in NO_RIGHT:
         raise RunError(f"{where}: cannot write here ({error.strerror})") from error
+    if error.errno == errno.ENOENT and "temporary directory" in str(error.strerror):  # as `tempfile` says it
+        raise RunError(f"no folder for temporary files ({error.strerror}); set TMPDIR to one") from error
     if error.errno in LOST:
         raise RunError(f"{where}: the disk fails ({error.strerror}); run the same command when it is back") from error
     raise error
