@@ -50,7 +50,7 @@ def forecast_samples(
         "disk_gib": {name: round(total / 2**30, 3) for name, total in disk.items()},
         "seconds_each": seconds,
         "hours": None if seconds is None else round(seconds * len(work) * options.batch / 3600, 3),
-        "basis": [written, timed],
+        "basis": [written, timed, *([] if seconds is None else _memory(folder))],
     }
     if shard != (1, 1):
         plan["shard"] = f"{shard[0]}of{shard[1]}"
@@ -97,6 +97,17 @@ def _seconds(folder: RunFolder, options: Any, sampler: str, shape: tuple[int, ..
     machine = cost.get("machine", {})
     where = machine.get("gpu") or f"{machine.get('cpu', 'unknown processor')}, {machine.get('threads', '?')} threads"
     return round(seconds, 6), f"time: {seconds:.4g} s a sample, measured over {step['volumes']} on {where}"
+
+
+def _memory(folder: RunFolder) -> list[str]:
+    """The peaks that this run's sample step measured; they do not grow with the number of samples."""
+    step = (read_json(folder.path / "cost.json") or {}).get("steps", {}).get("sample", {})
+    names = {"peak_memory_mb": "memory", "peak_device_memory_mb": "memory of the device"}
+    return [
+        f"{told}: {step[name]} MiB at most, as measured; any number takes as much"
+        for name, told in names.items()
+        if name in step
+    ]
 
 
 def _settings(done: dict[str, Any]) -> dict[str, Any]:

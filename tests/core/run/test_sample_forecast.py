@@ -27,7 +27,10 @@ def drawn(tmp_path):
     (tmp_path / "samples").mkdir()
     rows = [{"index": i, "files": files(i)} for i in range(20)]
     (tmp_path / "samples" / "manifest.json").write_text(json.dumps({**head, "samples": rows}))
-    cost = {"machine": {"cpu": "EPYC", "threads": 2}, "steps": {"sample": {"seconds": 8.0, "volumes": 32}}}
+    cost = {
+        "machine": {"cpu": "EPYC", "threads": 2},
+        "steps": {"sample": {"seconds": 8.0, "volumes": 32, "peak_memory_mb": 359}},
+    }
     (tmp_path / "cost.json").write_text(json.dumps(cost))
     return folder
 
@@ -48,6 +51,7 @@ def test_a_run_that_has_drawn_forecasts_from_its_own_figures(drawn):
     assert plan["seconds_each"] == 0.25 and plan["hours"] == pytest.approx(100_000 / 4 / 3600, abs=1e-3)
     assert plan["files"] == 200_000
     assert plan["disk_gib"] == {"samples": round(100_000 * 900 / 2**30, 3)}
+    assert any("memory: 359 MiB at most" in line for line in plan["basis"])
     assert any("measured over 32 on EPYC, 2 threads" in line for line in plan["basis"])
 
 
