@@ -23,6 +23,8 @@ import torch
 from harness import compare, machine
 
 from gen_core.batch import Batch
+from gen_core.engine.memory import give_back
+from gen_core.run.evaluation import GIVE_BACK_EVERY
 from gen_core.volume import VolumeSpec
 from gen_features.random_conv64 import RandomConv64
 from gen_metrics import metric_options as opt
@@ -74,6 +76,8 @@ def run_metric(n: int, cache: Path | None) -> tuple[dict[str, float], float]:
             batch = Batch(volume(i, shift)[None], [f"eye-{i}"])
             made = time.perf_counter()
             metric.update(batch, source)
+            if i % GIVE_BACK_EVERY == 0:
+                give_back()
             seconds["volumes made"] += made - start
             seconds["features"] += time.perf_counter() - made
     start = time.perf_counter()

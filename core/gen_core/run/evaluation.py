@@ -9,6 +9,7 @@ import torch
 
 from gen_core.batch import Batch, samples_of
 from gen_core.condition import Conditions
+from gen_core.engine.memory import give_back
 from gen_core.errors import RecipeError
 from gen_core.metric import SOURCES, Metric
 from gen_core.run.context import RunContext
@@ -16,6 +17,8 @@ from gen_core.run.folder import read_json
 from gen_core.run.parts import Part, Parts
 from gen_core.run.promises import require_promised
 from gen_core.run.sample_store import accepted_samples, all_samples
+
+GIVE_BACK_EVERY = 16  # volumes, after which freed memory goes back to the system
 
 
 class EvaluationContext:
@@ -128,6 +131,8 @@ def _stream(
                 view = views[part]
                 if name in metric.sources and view is not None:
                     metric.update(view, name)
+            if seen // GIVE_BACK_EVERY != (seen + len(batch)) // GIVE_BACK_EVERY:
+                give_back()
             seen += len(batch)
             ctx.progress.update(step, seen, total, {}, None)
     return {name: metric for name, (metric, _) in metrics.items()}
