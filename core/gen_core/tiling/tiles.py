@@ -67,13 +67,21 @@ class Tiles:
     ):
         self.options, self.device, self.told = options, device, told
         self.scratch = Path(options.scratch) if options.scratch else scratch
+        self._chosen: dict[Any, Choice] = {}
         self.memory = options.memory_gib * 2**30 or machine_memory(device) / 2
 
-    def choose(self, graph: Graph, wanted: Size | None = None) -> Choice:
-        """How a network goes that `graph` describes."""
+    def choose(self, graph: Graph, wanted: Size | None = None, batch: int = 1) -> Choice:
+        """How a network goes that `graph` describes. batch: volumes that the whole would take at once."""
         o = self.options
-        if o.mode in ("off", "fast") or (o.mode == "auto" and whole_bytes(graph) <= self.memory):
+        if o.mode in ("off", "fast") or (o.mode == "auto" and batch * whole_bytes(graph) <= self.memory):
             return Choice(None)
+        key = (graph.nodes[0].size, graph.output.size, graph.output.channels, len(graph.nodes), wanted)
+        if key not in self._chosen:
+            self._chosen[key] = self._tiled(graph, wanted)
+        return self._chosen[key]
+
+    def _tiled(self, graph: Graph, wanted: Size | None) -> Choice:
+        o = self.options
         # volume and result are there in any case; work and store share the rest
         ends = graph.nodes[0].bytes + graph.output.bytes
         room = max(self.memory - ends, self.memory / 4)
@@ -113,7 +121,7 @@ class Tiles:
             return None
         if o.mode == "fast":
             return torch.cat([self._blended(graph, network, one[None], step, wanted) for one in x])
-        choice = self.choose(graph, wanted)
+        choice = self.choose(graph, wanted, len(x))
         if choice.tile is None:
             return None
         store = self._new_store(choice)

@@ -18,6 +18,7 @@ from gen_codecs.vq_options import Vqvae
 from gen_core.codec import CodecContext
 from gen_core.options import TilingOptions
 from gen_core.tiling.execute import run_tiled
+from gen_core.tiling.forecast import whole_bytes
 from gen_core.tiling.store import FileStore, MemoryStore
 from gen_core.tiling.tiles import Tiles
 from gen_core.volume import VolumeSpec
@@ -178,6 +179,8 @@ def test_a_small_volume_goes_whole_unless_exact_tiles_are_asked_for(tmp_path):
     graph = vq((4, 16, 16)).graphs()["decode"]
     assert Tiles(TilingOptions(), CPU, tmp_path).choose(graph).tile is None
     assert Tiles(TilingOptions(memory_gib=1e-5), CPU, tmp_path).choose(graph).tile is not None
+    room = Tiles(TilingOptions(memory_gib=3 * whole_bytes(graph) / 2**30), CPU, tmp_path)
+    assert [room.choose(graph, batch=n).tile is None for n in (1, 3, 4)] == [True, True, False]
     options = TilingOptions(mode="exact", tile=(2, 8, 8))
     assert Tiles(attrs.evolve(options, memory_gib=1e-5), CPU, Path(tmp_path)).choose(graph).in_memory is False
     assert Tiles(options, CPU, tmp_path).choose(graph).in_memory is True
