@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 SUFFIX = ".partial"  # of files and folders on their way; leftovers are swept by `sweep`
+NATIVE = ".tmp" + 6 * "[0-9A-Za-z]"  # what safetensors' own writer calls a file on its way
 
 
 def sync_folder(folder: Path) -> None:
@@ -98,7 +99,7 @@ def sweep(folder: Path) -> list[Path]:
     import shutil
 
     removed = []
-    for path in sorted(folder.rglob(f"*{SUFFIX}*")):
+    for path in sorted([*folder.rglob(f"*{SUFFIX}*"), *folder.rglob(NATIVE)]):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

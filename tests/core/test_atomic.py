@@ -87,10 +87,10 @@ def test_a_folder_that_is_removed_is_never_seen_half_empty(tmp_path, monkeypatch
 
 def test_leftovers_of_killed_processes_are_swept_and_nothing_else(tmp_path):
     (tmp_path / "in").mkdir()
-    for name in ("a.json", ".a.partial12.json", "in/.b.partial9.npy"):
+    for name in ("a.json", ".a.partial12.json", "in/.b.partial9.npy", "in/.tmpa1B2c3", ".tmpl"):
         (tmp_path / name).write_text("1")
     (tmp_path / ".c.partial5").mkdir()
     (tmp_path / ".c.partial5" / "file").write_text("1")
     removed = atomic.sweep(tmp_path)
-    assert sorted(p.name for p in removed) == [".a.partial12.json", ".b.partial9.npy", ".c.partial5"]
-    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == ["a.json", "in"]
+    assert sorted(p.name for p in removed) == [".a.partial12.json", ".b.partial9.npy", ".c.partial5", ".tmpa1B2c3"]
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == [".tmpl", "a.json", "in"]

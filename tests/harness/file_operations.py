@@ -66,8 +66,9 @@ class Traced:
             kind, path = what(*args, **more)
             torn = self.operation(kind, path)
             if torn and kind == "native write":
-                true(*args, **more)
+                true(*args, **more)  # the writer in Rust has a temporary file of its own, and renames it
                 os.truncate(path, os.path.getsize(path) // 2)
+                _rename(path, os.path.join(os.path.dirname(path), ".tmpaB3dE9"))
                 _die()
             return true(*args, **more)
 
@@ -157,7 +158,7 @@ def _open(
     return text
 
 
-_true_open, _write = io.open, os.write
+_true_open, _write, _rename = io.open, os.write, os.rename
 
 
 def _die() -> None:

@@ -115,7 +115,7 @@ def curves(folder: Path) -> list[dict]:
 
 def leftovers(folder: Path) -> list[str]:
     """Files on their way that stayed."""
-    return [str(path.relative_to(folder)) for path in folder.rglob("*.partial*")]
+    return [str(path.relative_to(folder)) for name in ("*.partial*", ".tmp*") for path in folder.rglob(name)]
 
 
 COMMAND = ("run", "small.toml", "--out", "run")
