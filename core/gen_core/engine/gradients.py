@@ -18,7 +18,7 @@ from gen_core.batch import Batch
 from gen_core.engine import order
 from gen_core.engine.optimizers import Group
 from gen_core.engine.precision import autocast
-from gen_core.engine.ranks import ERROR, GOING, MEMORY, STOP, SUSPECT, Left
+from gen_core.engine.ranks import CERTAIN, ERROR, GOING, MEMORY, STOP, SUSPECT, Left
 from gen_core.engine.rescue import Rescue
 from gen_core.engine.rollback import Rollback, out_of_memory
 from gen_core.engine.soundness import unsound_samples, unsound_state
@@ -200,12 +200,12 @@ class Gradients:
             if now.ranks.world > 1:
                 now.ranks.exchange(GOING)
             return
-        # the sums are wrong everywhere; where our own part is fine, another process knows more
-        grave = ERROR if now.ranks.world == 1 or not all(finite[: len(local)]) else SUSPECT
+        # the sums are wrong everywhere; who knows most of the cause tells it
+        grave = SUSPECT if all(finite[: len(local)]) else CERTAIN if unsound_samples(batch) else ERROR
         for part in parts:
             for term, value in part.losses.items():
                 if not bool(value.isfinite()):
-                    now.fail(f"loss '{part.group}.{term}' is {float(value)}{self._cause(batch)}", part.ids)
+                    now.fail(f"loss '{part.group}.{term}' is {float(value)}{self._cause(batch)}", part.ids, grave)
         for name in norms:
             group = self._groups[name]
             bad = [

@@ -15,7 +15,7 @@ import threading
 
 from gen_core.engine.stop import StopFlag
 
-GRACE = 5.0  # seconds the main thread has to notice by itself that a process is lost
+GRACE = 2.5  # seconds the main thread has to notice by itself that a process is lost
 CONNECT = 300.0  # seconds for the sockets to be made
 LOST_CODE = 5  # what a process ends with that its main thread cannot end
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from gen_core.engine.lifeline import Lifeline
 from gen_core.errors import DataError, GenError, MissingError, RunError, Stopped, UsageError
 
-GOING, STOP, MEMORY, SUSPECT, ERROR = range(5)  # the gravest is what all leave for
+GOING, STOP, MEMORY, SUSPECT, ERROR, CERTAIN = range(6)  # the gravest is what all leave for
 SOON = 3.0  # seconds in which the lifeline knows who is lost, after an operation has failed
 BY_CODE = {e.exit_code: e for e in (UsageError, MissingError, DataError, RunError, Stopped)}
 

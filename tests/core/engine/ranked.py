@@ -1,16 +1,19 @@
-"""Fits that several processes share; as a script, one of these processes.
+"""Fits that several processes share; as a script, these processes.
 
-python ranked.py FOLDER RANK WORLD CASE...: each case fits in FOLDER/CASE.
+python ranked.py FOLDER OWN WORLD CASE...: each case fits in FOLDER/CASE; what the processes say lies in OWN.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import traceback
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -28,7 +31,7 @@ from gen_core.engine.stop import StopFlag
 from gen_core.errors import GenError
 from gen_core.options import FitOptions
 from gen_core.prior import PriorContext
-from gen_core.share import mean, rows, whole
+from gen_core.share import current, mean, rows, whole
 from gen_core.trainable import GroupLoss, Trainable
 from gen_core.volume import VolumeSpec
 
@@ -57,12 +60,15 @@ class Plain(Trainable):
         yield GroupLoss("main", {"l2": (y - x).square().mean(), "centre": y.mean(0).sub(mean(y.mean(0))).mean() + 0.1})
 
     def _fail(self, batch, step):
-        mine = "eye-3" in batch.ids
-        if self.fault == "memory" and len(batch) > 2 and mine:
+        """In the second of several processes."""
+        part = current()
+        if part is None or part.first == 0:
+            return
+        if self.fault == "memory" and len(batch) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        if self.fault == "nan" and step.index == 2 and mine:
+        if self.fault == "nan" and step.index == 2:
             batch.x.mul_(float("nan"))
-        if self.fault == "error" and step.index == 2 and mine:
+        if self.fault == "error" and step.index == 2:
             raise ValueError("a volume of another kind")
 
     def validation_step(self, batch, step):
@@ -134,9 +140,10 @@ BUILD = {
     "memory": lambda: (Plain("memory"), volumes(7, 1, 2, 3, 4)),
     "nan": lambda: (Plain("nan"), volumes(7, 1, 2, 3, 4)),
     "error": lambda: (Plain("error"), volumes(7, 1, 2, 3, 4)),
+    "slow": lambda: (Plain(), volumes(7, 1, 2, 3, 4)),
     "drifting": lambda: (Drifting(), volumes(7, 1, 2, 3, 4)),
 }
-SETTINGS = {"accumulated": {"accumulate": 2}, "memory": {"accumulate": 1}}
+SETTINGS = {"accumulated": {"accumulate": 2}, "slow": {"accumulate": 2, "steps": 12, "checkpoint_every": 3}}
 
 
 class SlowSource(TensorSource):
@@ -144,73 +151,127 @@ class SlowSource(TensorSource):
 
     def stream(self, plan):
         for batch in super().stream(plan):
-            time.sleep(0.05)
+            time.sleep(0.1)
             yield batch
 
 
 def run(folder: Path, case: str, ranks: Ranks | None = None, stop: StopFlag | None = None, **changes) -> FitSummary:
     """Fit a case in `folder`; the same weights at the start in every process."""
-    name = case.removesuffix("-slow")
+    name = case.partition("-")[0] if case.startswith("slow") else case
     torch.manual_seed(5)
     module, z = BUILD[name]()
     kinds = Conditions({"kind": torch.arange(len(z)) % 2}, {"kind": torch.ones(len(z), dtype=torch.bool)})
     ids = [f"eye-{i}" for i in range(len(z))]
-    source = (SlowSource if case.endswith("-slow") else TensorSource)(z, kinds, ids)
+    source = (SlowSource if case.startswith("slow-") else TensorSource)(z, kinds, ids)
     settings = {**FIT, "batch": 4, **SETTINGS.get(name, {}), **changes}
+    leads = ranks is None or ranks.leads
     return fit(
-        module, source, FitOptions(**settings), folder=folder, stage=f"fit.{name}", seed=11, ranks=ranks, stop=stop,
-        events=EventLog(folder / "events.jsonl") if ranks is None or ranks.leads else None,
+        module,
+        source,
+        FitOptions(**settings),
+        folder=folder,
+        stage="fit.accumulated" if name == "memory" else f"fit.{name}",  # the stage is part of the seeds
+        seed=11,
+        ranks=ranks,
+        stop=stop,
+        events=EventLog(folder / "events.jsonl") if leads else None,
         validation=lambda: [Batch(z[:3]), Batch(z[3:5])],
-    )  # fmt: skip
+    )
+
+
+class Processes:
+    """The processes of a script, which forks them once all is imported; a busy machine takes long for that."""
+
+    def __init__(self, folder: Path, world: int, cases: tuple[str, ...]) -> None:
+        self.folder = folder / f"processes-{uuid.uuid4().hex}"
+        self.folder.mkdir(parents=True)
+        self.world = world
+        command = [sys.executable, __file__, str(folder), str(self.folder), str(world), *cases]
+        self.script = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+    def wait_for(self, found: Callable[[], object]) -> None:
+        """Until `found()` is true. Raises: AssertionError when the processes end before."""
+        while not found():
+            assert self.script.poll() is None, self.finished()
+            time.sleep(0.02)
+
+    def send(self, rank: int, number: int) -> None:
+        os.kill(int((self.folder / f"pid-{rank}").read_text()), number)
+
+    def finished(self, seconds: float = 400) -> list[tuple[int, str]]:
+        """(exit code, output) of each."""
+        self.script.wait(seconds)
+        read = lambda name, rank: (self.folder / f"{name}-{rank}").read_text()
+        return [(int(read("code", rank)), read("said", rank)) for rank in range(self.world)]
+
+    def end(self) -> None:
+        if self.script.poll() is None:
+            for path in self.folder.glob("pid-*"):
+                with contextlib.suppress(ProcessLookupError, ValueError):
+                    os.kill(int(path.read_text()), signal.SIGKILL)
+            self.script.kill()
+        self.script.wait()
 
 
 @contextlib.contextmanager
-def started(folder: Path, world: int, *cases: str, settings: str = "") -> Iterator[list[subprocess.Popen[str]]]:
+def started(folder: Path, world: int, *cases: str) -> Iterator[Processes]:
     """The processes of a script with these cases; killed on leaving, whatever they do."""
-    import uuid
-
-    folder.mkdir(parents=True, exist_ok=True)
-    meeting = folder / f"meeting-{uuid.uuid4().hex}"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(folder), str(meeting), settings, *cases],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "RANK": str(rank), "WORLD_SIZE": str(world)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(world)
-    ]
+    processes = Processes(folder, world, cases)
     try:
         yield processes
     finally:
-        for process in processes:
-            process.kill()
-            process.wait()
+        processes.end()
 
 
-def finished(processes: list[subprocess.Popen[str]], seconds: float = 120) -> list[tuple[int, str]]:
-    """(exit code, output) of each."""
-    end = time.monotonic() + seconds
-    found = []
-    for process in processes:
-        text, _ = process.communicate(timeout=max(1.0, end - time.monotonic()))
-        found.append((process.returncode, text))
-    return found
+def serve(folder: Path, own: Path, world: int, cases: list[str]) -> None:
+    """Fork the processes, and note how they end."""
+    for name in cases:  # what they import they import once
+        BUILD[name.partition("-")[0] if name.startswith("slow") else name]()
+    import torch.distributed  # noqa: F401
+
+    pids = {}
+    for rank in range(world):
+        pid = os.fork()
+        if not pid:
+            said = os.open(own / f"said-{rank}", os.O_CREAT | os.O_WRONLY)
+            os.dup2(said, 1)
+            os.dup2(said, 2)
+            os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world)}
+            code = 1
+            try:
+                code = main(folder, str(own / "meeting"), cases)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                os._exit(code)
+        (own / f"pid-{rank}").write_text(str(pid))
+        pids[pid] = rank
+    for _ in range(world):
+        pid, status = os.wait()
+        (own / f"code-{pids[pid]}").write_text(str(os.waitstatus_to_exitcode(status)))
 
 
-def main(folder: Path, meeting: str, settings: str, cases: list[str]) -> int:
-    changes = dict(part.split("=") for part in settings.split(",") if part)
+def main(folder: Path, meeting: str, cases: list[str]) -> int:
+    """Every case in turn: after an error all processes are still together."""
     torch.optim.AdamW = descent
+    code = 0
     with StopFlag() as stop:
         try:
             with joined(stop, f"file://{meeting}") as ranks:
                 for case in cases:
-                    run(folder / case, case, ranks, stop, **{k: int(v) for k, v in changes.items()})
+                    try:
+                        # an error asks the others for a stop, which must not reach the next case
+                        run(folder / case, case, ranks, stop if case.startswith("slow") else StopFlag())
+                    except (GenError, ValueError) as error:
+                        code = code or getattr(error, "exit_code", 5)
+                        said = "told" if getattr(error, "told", False) else "tells"
+                        print(f"{case}: {said}: {type(error).__name__}: {error}", flush=True)
+                        if ranks.lifeline.lost or stop.requested and case.startswith("slow"):
+                            raise
         except GenError as error:
-            print("told" if getattr(error, "told", False) else "tells", error, flush=True)
             return error.exit_code
-    return 0
+    return code
 
 
 def descent(parameters, lr, betas, weight_decay, **how):
@@ -220,4 +281,4 @@ def descent(parameters, lr, betas, weight_decay, **how):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4:]))
+    serve(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])
