@@ -11,6 +11,8 @@ from gen_metrics.psnr import mean_value
 from gen_metrics.similarity import ssim
 from gen_metrics.streams import Names
 
+BANDS = 16  # compared at once
+
 
 class Ssim(Metric):
     """Volumes are shifted to [0, 2] first: SSIM's luminance term is defined for intensities from black up."""
@@ -28,7 +30,9 @@ class Ssim(Metric):
         o = self.options
         reference = batch.reference.to(batch.x)
         for i, name in enumerate(self.names.of(batch, source)):
-            each = ssim(batch.x[i].float() + 1, reference[i].float() + 1, 2.0, o.window, o.sigma, dims=2)
+            # a few bands at a time: the maps of a whole large volume would take sixteen times its memory
+            bands = zip(batch.x[i].split(BANDS, 1), reference[i].split(BANDS, 1))
+            each = torch.cat([ssim(a.float() + 1, b.float() + 1, 2.0, o.window, o.sigma, dims=2) for a, b in bands], 1)
             self.table[name] = float(each.double().mean())
 
     def merge(self, other: Metric) -> None:
