@@ -36,13 +36,18 @@ class Psnr(Metric):
 
     def update(self, batch: Batch, source: str) -> None:
         names = self.names.of(batch, source)
-        square = (batch.x.double() - batch.reference.to(batch.x).double()).square()
-        valid = batch.masks.get("valid")
+        reference, valid = batch.reference.to(batch.x), batch.masks.get("valid")
         for i, name in enumerate(names):
-            self.whole[name] = decibel(float(square[i].mean()))
-            if valid is not None and bool(valid[i].any()):
-                mask = valid[i].to(square.device).expand_as(square[i])
-                self.inside[name] = decibel(float(square[i][mask].mean()))
+            masked = valid is not None and bool(valid[i].any())
+            mask = valid[i].to(batch.x.device).expand_as(batch.x[i]) if masked else None
+            total = inside = 0.0
+            for k in range(batch.x.shape[2]):  # slice by slice: in float64 a large volume would be there four times
+                square = (batch.x[i, :, k].double() - reference[i, :, k].double()).square()
+                total += float(square.sum())
+                inside += float(square[mask[:, k]].sum()) if mask is not None else 0.0
+            self.whole[name] = decibel(total / batch.x[i].numel())
+            if mask is not None:
+                self.inside[name] = decibel(inside / int(mask.sum()))
 
     def merge(self, other: Metric) -> None:
         assert isinstance(other, Psnr)
