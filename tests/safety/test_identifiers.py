@@ -126,9 +126,7 @@ def test_a_run_that_fails_names_the_file_and_no_patient(source, tmp_path):
     assert code == 4 and b"003.dcm" in said and b"Traceback" not in said
     assert planted.marks_in(said, marks) == set() and planted.leaks(tmp_path / "out", marks) == []
     skip = ("--set", "dataset.unreadable=skip")
-    code, said = gen(
-        "run", recipe, "--out", tmp_path / "out" / "run2", "--until", "prepare", "--set", "split.val=0.5", *skip
-    )
+    code, said = gen("run", recipe, "--out", tmp_path / "out" / "run2", "--until", "prepare", *skip)
     assert code == 0, said
     assert planted.marks_in(said, marks) == set() and planted.leaks(tmp_path / "out", marks) == []
 
