@@ -262,7 +262,7 @@ def sample_more(
     target = Path(out) if out else folder.path / name
     part = "" if shard == (1, 1) else f"{shard[0]}of{shard[1]}"
     if dry_run:
-        shape = shape_of(folder.path)
+        shape = shape_of(folder)
         if shape is None:
             raise UsageError(f"{run_dir}: step 'prepare' is not finished: the size of a sample is unknown")
         use = recipe.table("sampler").use

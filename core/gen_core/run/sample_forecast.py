@@ -7,7 +7,6 @@ not measured, or was measured under other settings, is said to be unknown.
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 from gen_core.run.folder import RunFolder, read_json
@@ -116,7 +115,7 @@ def _settings(done: dict[str, Any]) -> dict[str, Any]:
     return settings.get("sample", {})
 
 
-def shape_of(folder: Path) -> tuple[int, ...] | None:
+def shape_of(folder: RunFolder) -> tuple[int, ...] | None:
     """(C, D, H, W) of a run's volumes as `prepare` recorded it, or None."""
-    spec = (read_json(folder / "steps" / "prepare" / "prepared.json") or {}).get("spec")
+    spec = (read_json(folder.step("prepare") / "prepared.json") or {}).get("spec")
     return (len(spec["channels"]), *spec["size"]) if spec else None

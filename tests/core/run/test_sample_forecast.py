@@ -79,8 +79,11 @@ def test_time_measured_under_other_settings_is_not_taken(drawn, change, sampler,
 
 
 def test_the_shape_is_that_which_prepare_recorded(tmp_path):
-    assert shape_of(tmp_path) is None
-    (tmp_path / "steps" / "prepare").mkdir(parents=True)
+    first, second = RunFolder(tmp_path / "first"), RunFolder(tmp_path / "second")
+    assert shape_of(first) is None
+    (first.path / "steps" / "prepare").mkdir(parents=True)
     spec = {"spec": {"channels": ["a", "b"], "size": [3, 5, 7]}}
-    (tmp_path / "steps" / "prepare" / "prepared.json").write_text(json.dumps(spec))
-    assert shape_of(tmp_path) == SHAPE
+    (first.path / "steps" / "prepare" / "prepared.json").write_text(json.dumps(spec))
+    first.finish("prepare", {"fingerprint": "f"})
+    second.refer("prepare", first.path / "steps" / "prepare", {"fingerprint": "f"})  # a step taken from another run
+    assert shape_of(first) == shape_of(second) == SHAPE
