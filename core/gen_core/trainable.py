@@ -14,7 +14,7 @@ from gen_core.batch import Batch
 
 @frozen(eq=False)
 class Step:
-    """Where training stands. `generator` is seeded from (seed, stage, step, rank): draw all randomness from it.
+    """Where training stands. `generator` is seeded from (seed, stage, step), alike in all processes: draw all from it.
 
     index: optimizer steps done so far (0 for the first). total: steps of the whole fit. micro: which
     micro-batch of this step, 0-based. device: where the batch lies.
