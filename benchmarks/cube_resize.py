@@ -25,7 +25,7 @@ from gen_hyperspectral.reader_options import Hdf5Reader, NiftiCubeReader, NpyRea
 
 SOURCE, TARGET = (91, 1288, 1288), (16, 672, 672)
 FOLDER = Path(tempfile.gettempdir()) / "gen-benchmark-cube"
-ROUNDS = 3
+ROUNDS = 5
 
 
 def file(dtype: str, order: str) -> Path:

@@ -1,6 +1,8 @@
 """One cube in any container gives one tensor, one content and one spec, bit for bit; and what is found where."""
 
+import hashlib
 import importlib.util
+import json
 from pathlib import Path
 
 import attrs
@@ -8,7 +10,10 @@ import numpy as np
 import pytest
 
 from gen_core.dataset import DatasetContext
+from gen_core.errors import DataError
+from gen_core.inspect import inspect_path
 from gen_core.options import SplitOptions, VolumeOptions
+from gen_core.registry import Registry
 from gen_hyperspectral import chunked_cube, preprocess
 from gen_hyperspectral.dataset import build
 from gen_hyperspectral.dataset_options import CubeScale, Hyperspectral
@@ -68,3 +73,43 @@ def test_every_container_gives_the_same_cube_with_its_wavelengths(name, tmp_path
     assert np.array_equal(np.asarray(raw.array), containers.cube())
     assert raw.wavelength_nm.tolist() == WAVELENGTH and raw.warnings == []
     assert all(p.is_file() for p in source.files)
+
+
+@pytest.mark.parametrize(
+    "name", ["MAT v7.3", "HDF5 gzip", "HDF5 planes", "TIFF tiles", "TIFF folder", "zarr 2", "zarr 3"]
+)
+def test_inspection_tells_the_same_of_every_container(name, tmp_path):
+    CONTAINERS[name](tmp_path, "eye", containers.cube())
+    path = next(p for p in sorted(tmp_path.iterdir()) if p.suffix != ".json")
+    found = inspect_path(path, Registry.load("off"))
+    cube = np.ascontiguousarray(containers.cube(), "<f4")
+    assert found["shape"] == list(containers.SHAPE) and found["axes"] == "yxb" and found["dtype"] == "uint16"
+    assert found["sha_f32"] == hashlib.sha256(cube.tobytes()).hexdigest()
+    assert found["wavelength_nm"] == WAVELENGTH and found["warnings"] == []
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+@pytest.mark.parametrize(
+    "name", ["MAT v7.3", "HDF5", "HDF5 gzip", "TIFF stack", "TIFF packed", "nii", "nii.gz", "zarr 2", "zarr 3"]
+)
+def test_damage_is_a_cube_or_one_line_that_names_the_file(name, tmp_path, rounds=25):
+    """Bytes changed, dropped and added, mostly where headers are; counted so that the damage is real."""
+    rng, refused = np.random.default_rng(0), 0
+    CONTAINERS[name](tmp_path, "eye", containers.cube(shape=(13, 11, 5)))
+    options = Hyperspectral(root=str(tmp_path))
+    (source,) = find_sources(options)
+    named = [p for p in source.files if p.name == ".zarray" or p.parent.name == "cube"]
+    file = (named or [p for p in source.files if p.suffix != ".json"])[0]
+    whole = file.read_bytes()
+    for _ in range(rounds):
+        data = bytearray(whole)
+        for _ in range(3):
+            at = int(rng.integers(min(len(data), 2500) + 1))
+            data[at : at + int(rng.integers(3))] = rng.bytes(int(rng.integers(3)))
+        file.write_bytes(data[: int(rng.integers(1, len(data)))] if rng.random() < 0.3 else data)
+        try:
+            assert np.asarray(open_source(source, options).array).nbytes < 1 << 22
+        except DataError as error:
+            refused += 1
+            assert str(source.path.parent) in str(error) and "\n" not in str(error)
+    assert refused > rounds // 4
