@@ -127,6 +127,11 @@ def tell(times: dict[int, list[dict[str, float]]], memory: dict[int, Any], as_js
     for n in memory:
         peak, cpu = found["peak_mb"][n], found["cpu_scored"][n]
         print(f"| {n} | {peak['sample']} MB | {peak['evaluate']} MB | {cpu['sample']} s | {cpu['evaluate']} s |")
+    print("\nProcessor time of a further sample (without what every run costs once):\n")
+    for low, high in ((FEW, MANY), (MANY, MOST)):
+        spent = {s: found["cpu_scored"][high][s] - found["cpu_scored"][low][s] for s in ("sample", "evaluate")}
+        each = ", ".join(f"`{s}` {1e3 * t / (high - low):.2f} ms" for s, t in spent.items())
+        print(f"- from {low} to {high}: {each}")
 
 
 if __name__ == "__main__":
