@@ -2,7 +2,8 @@
 
 Peer: `np.load`, h5py or nibabel, float32, `adaptive_avg_pool3d` (whose cells overlap where the ratio is no whole
 number). Ours, "area": the same 3-D averaging with exact areas; "nearest": 16 of the 91 bands; both through the readers
-of the data set, from the file into an array. The file lies in the system's file cache for all. Run: python benchmarks/cube_resize.py [npy | packed]
+of the data set, from the file into an array. The file lies in the system's file cache for all.
+Run: python benchmarks/cube_resize.py [npy | packed]
 """
 
 from __future__ import annotations
