@@ -83,6 +83,28 @@ def mat(compressed: bool) -> bytes:
     return b"MATLAB 5.0 MAT-file".ljust(116) + out.getvalue()[116:]
 
 
+def hdf5(matlab: bool = False, **settings: object) -> bytes:
+    """A cube and its wavelengths; matlab: behind the 512 bytes that MATLAB v7.3 puts first. settings: of the cube."""
+    import h5py
+
+    out = io.BytesIO()
+    with h5py.File(out, "w", userblock_size=512 if matlab else 0) as file:
+        file.create_dataset("x", data=CUBE, **settings)
+        file["wl"] = WAVELENGTHS
+    made = out.getvalue()
+    return b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + made[128:] if matlab else made
+
+
+def tiff(**settings: object) -> bytes:
+    """Three pages of 5 x 7 pixels."""
+    import tifffile
+
+    out = io.BytesIO()
+    pages = np.ascontiguousarray(CUBE.transpose(2, 0, 1).astype("f4"))
+    tifffile.imwrite(out, pages, photometric="minisblack", metadata=None, **settings)
+    return out.getvalue()
+
+
 def nifti(packed: bool = False, big: bool = False, two: bool = False, **fields: object) -> bytes:
     """(7, 5, 3) int16, by nibabel. fields: of the header, set at the end and unchecked."""
     import nibabel

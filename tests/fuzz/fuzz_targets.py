@@ -281,6 +281,19 @@ TARGETS = {
          b"data type = 4", b"header offset = ", b"description = {", b"data ignore value = nan"),
     ),
     "mat": Target(_reader("read_mat", "MatReader", "a.mat"), lambda: [seeds.mat(False), seeds.mat(True)], CUBES),
+    "hdf5": Target(
+        _reader("read_hdf5", "Hdf5Reader", "a.h5"),
+        lambda: [seeds.hdf5(), seeds.hdf5(chunks=(2, 3, 3), compression="gzip")],
+        CUBES, (), ("h5py",),
+    ),
+    "mat-7.3": Target(
+        _reader("read_mat", "MatReader", "a.mat"), lambda: [seeds.hdf5(True)], CUBES, (), ("h5py",)
+    ),
+    "tiff": Target(
+        _reader("read_tiff", "TiffReader", "a.tif"),
+        lambda: [seeds.tiff(), seeds.tiff(compression="zlib"), seeds.tiff(bigtiff=True, byteorder=">")],
+        (*CUBES, "tifffile"), (), ("tifffile",),
+    ),
     "nifti": Target(
         _nifti("a.nii"),
         lambda: [seeds.nifti(), seeds.nifti(big=True), seeds.nifti(two=True), seeds.nifti(sform_code=0, qform_code=1),
