@@ -19,8 +19,8 @@ from typing import Any
 
 from harness import _status_mb, keep, results_folder, stamp
 
-SIDES = (112, 224, 336, 448, 560)  # of volumes 16 x side x side
-TILE = (16, 64, 64)
+SIDES = (112, 224, 336, 448)  # of volumes 16 x side x side
+TILE = (16, 112, 112)
 WAYS = {"whole": "the plain network", "tiled": "tiles, activations in memory", "file": "tiles, activations in a file"}
 COLOUR = {"whole": "#c24e32", "tiled": "#1f7a9c", "file": "#4f8a4c"}
 HERE = Path(__file__).resolve().parent
@@ -107,7 +107,14 @@ def figure(at: dict[tuple[str, int], dict[str, Any]], path: Path) -> None:
         x = [16 * side * side / 1e6 for side in sides]
         y = [at[way, side]["extra_mb"] for side in sides]
         axes.plot(x, y, marker="o", markersize=4, color=COLOUR[way])
-        axes.annotate(name, (x[-1], y[-1]), (-6, 6), textcoords="offset points", ha="right", color=COLOUR[way])
+        axes.annotate(
+            name,
+            (x[-1], y[-1]),
+            (-6, -14 if way == "file" else 6),
+            textcoords="offset points",
+            ha="right",
+            color=COLOUR[way],
+        )
     axes.set(xlabel="voxels, millions", ylabel="peak memory beside the volume, MB", xlim=(0, None), ylim=(0, None))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#e8ecef", linewidth=0.7)
