@@ -25,6 +25,7 @@ ALLOWED = {
     ("core/gen_core/rendered_cache.py", "multiprocessing"): "workers that render phantoms, with our arguments",
     ("plugins/gen_hyperspectral/inflate.py", "importlib.import_module"): "one of two constant names",
     ("plugins/gen_hyperspectral/limits.py", "importlib.import_module"): "names of packages that its callers spell out",
+    ("core/gen_core/engine/memory.py", "ctypes"): "malloc_trim of the C library, by a constant name",
     ("cli/gen_cli/launchers/task.py", "subprocess"): "`gen run` with a list of arguments, no shell",
     ("cli/gen_cli/launchers/task.py", "submitit"): OWN_JOBS,
     ("cli/gen_cli/launchers/slurm.py", "submitit"): OWN_JOBS,
