@@ -48,6 +48,7 @@ class Traced:
 
     def install(self) -> None:
         """From now on to the end of the process."""
+        import safetensors.numpy
         import safetensors.torch
 
         sys.addaudithook(self._audit)
@@ -57,7 +58,8 @@ class Traced:
         self._wrap(os, "fdatasync", lambda fd: ("fsync", _path_of(fd)))
         self._wrap(os, "write", lambda fd, data: ("write", _path_of(fd)))
         self._wrap(os, "posix_fallocate", lambda fd, *_: ("allocate", _path_of(fd)))
-        self._wrap(safetensors.torch, "serialize_file", lambda _, path, **more: ("native write", str(path)))
+        for module in (safetensors.torch, safetensors.numpy):
+            self._wrap(module, "serialize_file", lambda _, path, *__, **more: ("native write", str(path)))
 
     def _wrap(self, module: Any, name: str, what: Any) -> None:
         true = getattr(module, name)
