@@ -20,7 +20,8 @@ PLUGINS = sorted(p.name for p in ROOMS["plugins"].iterdir() if (p / "__init__.py
 
 ORDER = (
     # of core, from the ground up: a module may import what stands before it
-    "errors", "atomic", "tensor_file", "mapped", "volume", "options", "splits", "volume_cache", "rendered_cache",
+    "errors", "atomic", "plain_pickle", "foreign_weights", "tensor_file", "mapped", "volume", "options", "splits",
+    "volume_cache", "rendered_cache",
     "share", "condition", "batch", "trainable", "dataset", "cropped", "tiling", "codec", "prior", "conditional_prior",
     "denoising", "paths", "ddpm",
     "sampler", "flow", "metric", "features", "segmenter", "writer", "report",

@@ -264,4 +264,3 @@ class RunOptions:
     def _check_name(self, attribute: Any, value: str) -> None:
         if not value.isprintable() or not 0 < len(value) <= 200 or {"..", ""} & set(value.split("/")):
             raise ValueError("'name' must be a folder's name of at most 200 printable characters, without '..'")
-

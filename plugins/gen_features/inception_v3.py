@@ -19,8 +19,8 @@ from torch.nn.functional import avg_pool2d, conv2d, interpolate, linear, max_poo
 
 from gen_core.errors import DataError, MissingError
 from gen_core.features import FeatureNetwork, FeaturesContext
-from gen_features.inception_options import InceptionV3 as Options
 from gen_core.foreign_weights import read_state
+from gen_features.inception_options import InceptionV3 as Options
 
 SIZE = 299  # pixels of an image as the network sees it
 BN_EPS = 1e-3

@@ -21,11 +21,11 @@ from gen_core.batch import Batch
 from gen_core.codec import Codec, CodecContext, LatentSpec
 from gen_core.engine.precision import float32_island
 from gen_core.errors import MissingError, RecipeError
+from gen_core.foreign_weights import fill, read_state
 from gen_core.trainable import GroupLoss, Step
 from gen_core.volume import VolumeSpec
 from gen_monai.codec_options import MaisiAutoencoder, MonaiAutoencoderKl, MonaiVqvae
 from gen_monai.networks import autoencoder_kl, maisi_autoencoder, modern_names, vqvae
-from gen_core.foreign_weights import fill, read_state
 
 
 class MonaiCodec(Codec):

@@ -19,9 +19,9 @@ from gen_core.condition import GRIDS, Conditions
 from gen_core.ddpm.discrete_ddpm import DiscreteDdpm
 from gen_core.engine.precision import float32_island
 from gen_core.errors import MissingError, RecipeError
+from gen_core.foreign_weights import fill, read_state
 from gen_core.prior import PriorContext
 from gen_monai.prior_options import MaisiDiffusionUnet, MonaiDiffusionUnet
-from gen_core.foreign_weights import fill, read_state
 
 EPS = 1e-6  # of the group norms
 HUNDREDS = 100.0  # MAISI takes spacing in hundredths of a millimetre, and regions as 0 or 100
