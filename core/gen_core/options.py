@@ -96,6 +96,8 @@ class FitOptions:
     select_samples: int = positive(64)  # drawn each time, by the recipe's sampler; only for a metric
     select_steps: int = field(default=20, validator=validators.ge(0))  # of that sampler; 0 = its own default
     workers: int = field(default=0, validator=validators.ge(0))
+    # several processes: each holds a part of the weights, gradients, moments and averages, for what fits on no device
+    shard: bool = False
 
 
 @frozen
@@ -159,12 +161,15 @@ class SampleOptions:
     i for sample i, from the top again when it ends; a run's folder: its samples, in order; "none".
     fixed: values that hold for every sample: a class's name, a number, a mask's file; "unknown" leaves it open.
     guidance: w of classifier-free guidance, 1 = none; only for t in guidance_interval.
+    spacing: the times a sampler walks along: the path's own ("path": as the prior was made), even in t ("uniform"),
+    in the log-SNR ("log-snr"), in the seventh root of the noise level ("edm"). Few steps want one of the latter two.
     """
 
     n: int = positive(16)
     batch: int = positive(16)
     steps: int = field(default=0, validator=validators.ge(0))  # 0 = the sampler's own default
     clamp: float = field(default=0.0, validator=validators.ge(0.0))  # clamp of z_0 while sampling; 0 = off
+    spacing: Literal["path", "uniform", "log-snr", "edm"] = "path"
     # dynamic thresholding of z_0 into [-clamp, clamp] (or [-1, 1]) at this quantile of each sample; 0 = off
     threshold: float = field(default=0.0, validator=[validators.ge(0.0), validators.le(1.0)])
     format: str = "npy"

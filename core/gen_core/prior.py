@@ -38,6 +38,7 @@ class NoisePath(ABC):
     """
 
     steps: int | None = None  # T of a discrete schedule, else None
+    last: float = 1e-3  # the time of the last evaluation on grids that are not even in t; the step after it ends in 0
 
     @abstractmethod
     def alpha(self, t: Tensor) -> Tensor: ...

@@ -36,6 +36,9 @@ def sample(
         str | None, typer.Option(metavar="SOURCE", help="train, val, none, a .csv table or a run's folder.")
     ] = None,
     guidance: Annotated[float | None, typer.Option(min=0.0, help="Classifier-free guidance; 1 = none.")] = None,
+    spacing: Annotated[
+        str | None, typer.Option(metavar="KIND", help="Times of the steps: path, uniform, log-snr, edm.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what it takes: time, disk, files, chunks; touch nothing.")
     ] = False,
@@ -46,7 +49,7 @@ def sample(
 ) -> None:
     """Draw samples with manifest and data card; the same bytes for any number and any sharding."""
     part = shard(shard_) if shard_ else (1, 1)
-    asked = (n, shard_, steps, sampler, format_, out, seed, condition, mask, conditions, guidance)
+    asked = (n, shard_, steps, sampler, format_, out, seed, condition, mask, conditions, guidance, spacing)
     from gen_core.run import api
 
     with progress_on(sys.stderr if json_ else sys.stdout) as progress:
@@ -69,6 +72,7 @@ def sample(
                 fixed=_fixed(run, condition or [], mask),
                 conditions=conditions,
                 guidance=guidance,
+                spacing=spacing,
                 dry_run=dry_run,
                 progress=progress,
             )

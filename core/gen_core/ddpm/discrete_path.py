@@ -26,7 +26,7 @@ class DiscretePath(NoisePath):
     steps: int
 
     def __init__(self, betas: np.ndarray):
-        self.steps = len(betas)
+        self.steps, self.last = len(betas), 1.0 / len(betas)
         ln_alpha = 0.5 * np.concatenate([[0.0], np.cumsum(np.log1p(-betas))])
         self._tables = {torch.device("cpu"): torch.from_numpy(ln_alpha)}
 

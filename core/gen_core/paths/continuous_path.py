@@ -19,7 +19,6 @@ class ContinuousPath(NoisePath):
 
     steps = None
     spacing: Spacing = "uniform"
-    last: float = 1e-3
 
     def log_snr(self, t: Tensor) -> Tensor:
         """ln(alpha^2 / sigma^2): infinite where sigma or alpha is 0."""
@@ -28,7 +27,7 @@ class ContinuousPath(NoisePath):
 
     def grid(self, n: int) -> Tensor:
         """n + 1 falling times from 1 to 0, float64, spaced as `spacing` says."""
-        return time_grid(self, n, self.spacing, self.last)
+        return time_grid(self, n, self.spacing)
 
 
 class LinearBetaPath(ContinuousPath):

@@ -19,17 +19,17 @@ RHO = 7.0
 LOUDEST = 1e3  # sigma / alpha of the second evaluation of a path that starts in pure noise, where it is infinite
 
 
-def time_grid(path: NoisePath, n: int, spacing: Spacing = "uniform", last: float = 1e-3, rho: float = RHO) -> Tensor:
+def time_grid(path: NoisePath, n: int, spacing: Spacing = "uniform", rho: float = RHO) -> Tensor:
     """n + 1 times from 1 to 0, (n + 1,) float64.
 
-    last: the time of the last evaluation, where spacing is not uniform in t; the step after it ends in t = 0.
+    Where spacing is not uniform in t the last evaluation is at `path.last`; the step after it ends in t = 0.
     Raises: RecipeError for n below 1.
     """
     if n < 1:
         raise RecipeError(f"[sample] steps = {n}: at least 1")
     if spacing == "uniform" or n == 1:
         return torch.linspace(1.0, 0.0, n + 1, dtype=torch.float64)
-    ends = path.log_snr(torch.tensor([1.0, last], dtype=torch.float64))
+    ends = path.log_snr(torch.tensor([1.0, path.last], dtype=torch.float64))
     quiet, loud = (-0.5 * ends[1]).exp(), (-0.5 * ends[0]).exp()
     loud = torch.where(loud.isfinite(), loud, LOUDEST)
     share = torch.linspace(0.0, 1.0, n, dtype=torch.float64)

@@ -229,12 +229,14 @@ def sample_more(
     fixed: dict[str, str] | None = None,
     conditions: str | None = None,
     guidance: float | None = None,
+    spacing: str | None = None,
     dry_run: bool = False,
     progress: Any = None,
 ) -> dict[str, Any]:
     """Draw n samples of a finished run into `out`; shard (i, k) takes every k-th chunk. Existing files are kept.
 
-    fixed, conditions, guidance: as in [sample]; `fixed` adds to the recipe's. dry_run: return what it would take.
+    fixed, conditions, guidance, spacing: as in [sample]; `fixed` adds to the recipe's.
+    dry_run: return what it would take.
     The same (run, sampler, steps, seed, conditions) gives the same bytes for every n and every shard count.
     """
     from gen_core.run.background import Background
@@ -251,6 +253,7 @@ def sample_more(
     overrides += [f"sample.steps={steps}"] if steps else []
     overrides += [f'sample.format="{format}"'] if format else []
     overrides += [f"sample.guidance={guidance}"] if guidance is not None else []
+    overrides += [f'sample.spacing="{spacing}"'] if spacing else []
     overrides += [f'sample.conditions="{conditions}"'] if conditions is not None else []
     recipe, registry, folder = open_run(run_dir, (*overrides, f"sample.n={n}"))
     recipe = evolve(recipe, sample=evolve(recipe.sample, fixed={**recipe.sample.fixed, **(fixed or {})}))
@@ -258,6 +261,7 @@ def sample_more(
     under = "".join(f"-{name}-{Path(value).name}" for name, value in sorted((fixed or {}).items()))
     under += f"-{Path(conditions).stem}" if conditions is not None else ""
     under += f"-w{guidance:g}" if guidance is not None else ""
+    under += f"-{spacing}" if spacing else ""
     name = f"samples-{recipe.table('sampler').use}-{options.steps or 'default'}{under}"
     target = Path(out) if out else folder.path / name
     part = "" if shard == (1, 1) else f"{shard[0]}of{shard[1]}"

@@ -18,6 +18,7 @@ from gen_core.engine.precision import autocast
 from gen_core.engine.seeds import sample_noise, stable_seed
 from gen_core.errors import RunError, UsageError
 from gen_core.options import SampleOptions
+from gen_core.paths.time_grid import time_grid
 from gen_core.prior import Denoise, DiffusionPrior, DirectPrior, Prior
 from gen_core.run.context import RunContext
 from gen_core.sampler import Noise, Sampler
@@ -88,7 +89,7 @@ def latents_from(
             return sampler.draw(prior, noise, cond).float()
     assert isinstance(prior, DiffusionPrior)  # `noise_shape` refuses what is neither
     steps = options.steps or sampler.steps
-    ts = prior.path.grid(steps)
+    ts = prior.path.grid(steps) if options.spacing == "path" else time_grid(prior.path, steps, options.spacing)
     sigma = prior.path.sigma(ts[:1]).to(torch.float32)
     z = noise(0) * sigma.item()
 

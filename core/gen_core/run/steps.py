@@ -292,6 +292,7 @@ def sample_head(ctx: RunContext) -> dict[str, Any]:
         "sample_seed": options.seed,
         "sampler": ctx.recipe.table("sampler").use,
         "steps": options.steps or ctx.sampler().steps,
+        "spacing": options.spacing,
         "prior": _weights_hash(ctx, "fit.prior") if is_trainable(ctx.recipe.table("prior")) else "",
         "codec": _weights_hash(ctx, "encode"),
         "shape": list(ctx.spec.shape),

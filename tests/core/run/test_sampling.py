@@ -120,3 +120,25 @@ def test_a_recorded_prior_gives_the_same_latents_chunk_after_chunk(monkeypatch):
         played = latents_from(noise, prior, ddpm(Ddpm(), None), options, device, cond=cond, recorded=recorded)
         assert torch.equal(plain, played)
     assert len(recorded_calls) == 1
+
+
+@pytest.mark.parametrize("spacing", ["path", "uniform", "log-snr", "edm"])
+def test_a_sampler_walks_along_the_times_that_are_asked_for(spacing):
+    prior, seen = Halves(), []
+    options = SampleOptions(batch=2, steps=6, spacing=spacing)
+    noise = sample_noise(0, [0, 1], SHAPE)
+    watch = lambda t, *_: seen.append(t)
+    z = latents_from(noise, prior, ddpm(Ddpm(), None), options, torch.device("cpu"), watch)
+    assert torch.isfinite(z).all() and len(seen) == 6 and seen[0] == 1.0
+    levels = -0.5 * prior.path.log_snr(torch.tensor(seen, dtype=torch.float64))  # ln(sigma / alpha)
+    even = {
+        "path": torch.tensor(seen) * 20,  # the schedule's whole steps
+        "uniform": torch.tensor(seen),
+        "log-snr": levels,
+        "edm": (levels / 7).exp(),
+    }[spacing]
+    if spacing == "path":
+        assert torch.equal(even, even.round())
+    else:
+        assert torch.allclose(even.diff(), even.diff().mean().expand(5), rtol=1e-5)
+        assert seen[-1] == pytest.approx(1 / 6 if spacing == "uniform" else 1 / 20)
