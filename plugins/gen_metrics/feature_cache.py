@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from torch import Tensor
 
 from gen_core.batch import Batch
@@ -63,11 +63,12 @@ class FeatureCache:
         if self.folder is None or not hash_:
             return
         path, array = self._path(hash_), np.ascontiguousarray(features.detach().cpu().numpy())
-        beside = path.with_name(f".{path.stem}.partial{os.getpid()}")
+        # one name for all: what a killed process left is written over. Should two write at once, the digest tells
+        beside = path.with_name(f".{path.stem}.partial")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # not flushed, for speed: the digest finds what a power cut leaves behind
-            save_file({"features": array}, beside, {"sha256": _digest(array)})
+            beside.write_bytes(save({"features": array}, {"sha256": _digest(array)}))
             os.replace(beside, path)
         except (OSError, SafetensorError):
             with suppress(OSError):

@@ -9,11 +9,13 @@ import pytest
 import torch
 from attrs import evolve
 
+from gen_core.engine.stop import StopFlag
 from gen_core.errors import RecipeError, Stopped
 from gen_core.prior import DirectPrior
 from gen_core.recipe import load_recipe
 from gen_core.registry import Registry
-from gen_core.run.api import RunRequest, Silent, _working, open_run, run
+from gen_core.run.api import RunRequest, Silent, open_run, run
+from gen_core.run.context import RunContext
 from gen_core.run.fingerprint import depends
 from gen_core.run.graph import build_graph
 from gen_core.run.selection import SampleScores
@@ -63,7 +65,7 @@ def validations(folder):
 
 def working(folder):
     recipe, registry, run_folder = open_run(folder)
-    return _working(recipe, registry, run_folder, Silent(), False)
+    return RunContext(recipe, registry, run_folder, torch.device("cpu"), Silent(), StopFlag())
 
 
 def test_every_validation_scores_samples_and_the_best_weights_are_kept(chosen):
@@ -79,23 +81,23 @@ def test_every_validation_scores_samples_and_the_best_weights_are_kept(chosen):
 
 def test_the_kept_weights_have_the_score_that_they_were_kept_for(chosen):
     values = {step: v["metrics.fid"] for step, v in validations(chosen).items()}
-    with working(chosen) as ctx:
-        scores = SampleScores(ctx, ctx.prior(), ctx.options_of("prior"))
-        assert scores()["metrics.fid"] == pytest.approx(min(values.values()), rel=1e-9)
+    ctx = working(chosen)
+    scores = SampleScores(ctx, ctx.prior(), ctx.options_of("prior"))
+    assert scores()["metrics.fid"] == pytest.approx(min(values.values()), rel=1e-9)
 
 
 def test_samples_are_the_same_at_every_call_and_in_any_chunks(chosen):
-    with working(chosen) as ctx:
-        fit = ctx.options_of("prior")
-        one = SampleScores(ctx, ctx.prior(), fit)
-        x = torch.cat([b.x for b in one.samples()])
-        again = [b for b in one.samples()]
-        assert torch.equal(torch.cat([b.x for b in again]), x) and len(x) == 9
-        assert [name for b in again for name in b.ids] == [f"sample-{i:06d}" for i in range(9)]
-        other = SampleScores(ctx, ctx.prior(), fit)
-        other.options = evolve(other.options, batch=4)
-        torch.testing.assert_close(torch.cat([b.x for b in other.samples()]), x, rtol=0, atol=2e-3)
-        assert (x[0] - x[1]).abs().max() > 0.1
+    ctx = working(chosen)
+    fit = ctx.options_of("prior")
+    one = SampleScores(ctx, ctx.prior(), fit)
+    x = torch.cat([b.x for b in one.samples()])
+    again = [b for b in one.samples()]
+    assert torch.equal(torch.cat([b.x for b in again]), x) and len(x) == 9
+    assert [name for b in again for name in b.ids] == [f"sample-{i:06d}" for i in range(9)]
+    other = SampleScores(ctx, ctx.prior(), fit)
+    other.options = evolve(other.options, batch=4)
+    torch.testing.assert_close(torch.cat([b.x for b in other.samples()]), x, rtol=0, atol=2e-3)
+    assert (x[0] - x[1]).abs().max() > 0.1
 
 
 class Generator(DirectPrior):
@@ -111,11 +113,11 @@ class Generator(DirectPrior):
 
 
 def test_a_one_shot_prior_is_scored_too(chosen):
-    with working(chosen) as ctx:
-        scores = SampleScores(ctx, Generator(), ctx.options_of("prior"))
-        x = torch.cat([b.x for b in scores.samples()])
-        assert x.shape == (9, 1, 3, 12, 10) and (x == x[:, :, :1, :1, :1]).all() and len(x.unique()) > 2
-        assert scores()["metrics.fid"] > 0
+    ctx = working(chosen)
+    scores = SampleScores(ctx, Generator(), ctx.options_of("prior"))
+    x = torch.cat([b.x for b in scores.samples()])
+    assert x.shape == (9, 1, 3, 12, 10) and (x == x[:, :, :1, :1, :1]).all() and len(x.unique()) > 2
+    assert scores()["metrics.fid"] > 0
 
 
 def digest(folder):
@@ -146,12 +148,12 @@ def test_a_run_stopped_while_it_scores_goes_on_to_the_same_bits(tmp_path, chosen
 
 
 def test_samples_that_are_not_finite_are_never_the_best(chosen):
-    with working(chosen) as ctx:
-        prior = ctx.prior()
-        with torch.no_grad():
-            next(prior.parameters()).fill_(float("nan"))
-        value = SampleScores(ctx, prior, ctx.options_of("prior"))()["metrics.fid"]
-        assert value != value
+    ctx = working(chosen)
+    prior = ctx.prior()
+    with torch.no_grad():
+        next(prior.parameters()).fill_(float("nan"))
+    value = SampleScores(ctx, prior, ctx.options_of("prior"))()["metrics.fid"]
+    assert value != value
 
 
 @pytest.mark.parametrize(

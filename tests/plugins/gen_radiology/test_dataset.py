@@ -570,7 +570,7 @@ def test_a_ct_series_with_its_structures(make):
     assert abs(float(hu.astype(np.float64).mean()) - -291.535) < 1e-2 and sample.masks["gtv"].sum() == 17090
     assert abs(float(hu[0][sample.masks["gtv"]].mean()) - 59.021) < 1e-2
     assert np.allclose(sample.geometry.affine[:3, 3], (1.953, 59.5702, -629.04), atol=1e-3)
-    assert sample.subject == "STS_002" and sample.condition["sex"] == 1 and np.isnan(sample.condition["age"])
+    assert sample.subject == "subject-0001" and sample.condition["sex"] == 1 and np.isnan(sample.condition["age"])
     assert abs(sample.condition["slice_spacing_mm"] - 3.27) < 1e-6 and dataset.spec.classes["sex"] == ("F", "M", "O")
     notes = dataset.prepare()["notes"]
     assert any("its modality is MR" in note for note in notes)
@@ -697,6 +697,6 @@ def test_a_damaged_series_of_one_patient_is_refused_or_skipped(make, tmp_path):
     dataset = make(unreadable="skip", **options)
     record = dataset.prepare()
     seen = sorted(s for n in ("train", "val") for s in record["splits"][n]["subjects"])
-    assert seen == ["patient 0", "patient 2", "patient 3"] and len(record["skipped"]) == 1
+    assert seen == ["subject-0001", "subject-0003", "subject-0004"] and len(record["skipped"]) == 1
     assert any(victim.name in note and note.startswith("passed over") for note in record["notes"])
     check_dataset(dataset)
