@@ -59,6 +59,14 @@ class Trainable(nn.Module):
         """Groups whose parameters get an exponential moving average when `fit.ema` > 0; default: the first."""
         return (next(iter(self.groups())),)
 
+    def shardable(self) -> list[nn.Module]:
+        """Modules whose weights `fit.shard` may cut over processes: blocks, then what holds them; none: it may not.
+
+        Each is entered by calling it, its weights are used inside that call only, and nobody changes in place what it
+        returns. What lies outside of them is whole in every process.
+        """
+        return []
+
     def training_step(self, batch: Batch, step: Step) -> Iterator[GroupLoss]:
         """Yield one GroupLoss for each group that is trained now.
 

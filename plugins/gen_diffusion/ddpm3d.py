@@ -5,7 +5,7 @@ Source: Ho et al. 2020 (DDPM), Ho et al. 2022 (the network); the algebra is `gen
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from gen_core.condition import VECTORS, Conditions
 from gen_core.ddpm.discrete_ddpm import DiscreteDdpm
@@ -32,6 +32,10 @@ class DdpmPrior(DiscreteDdpm):
 
     def checkpoint_activations(self, on: bool) -> None:
         self.network.checkpointing = on
+
+    def shardable(self) -> list[nn.Module]:
+        network = self.network
+        return [*network.down, network.middle, *network.up, network]
 
     def predict(self, z_t: Tensor, t: Tensor, cond: Conditions | None) -> Tensor:
         """What the network was trained for, float32."""

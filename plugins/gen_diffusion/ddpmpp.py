@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gen_core.batch import Batch
 from gen_core.condition import VECTORS, Conditions
@@ -75,6 +75,11 @@ class DdpmppPrior(ConditionalPrior, DiffusionPrior):
 
     def checkpoint_activations(self, on: bool) -> None:
         self.network.checkpointing = on
+
+    def shardable(self) -> list[nn.Module]:
+        network = self.network
+        units = [unit for level in (*network.down, *network.up) for unit in level]
+        return [*units, network.middle, network.middle_block, network]
 
     def told_time(self, t: Tensor) -> Tensor:
         """The number that tells the network the time, (B,) float32."""

@@ -5,7 +5,7 @@ Source: Rombach et al. 2022; Pinaya et al. 2022 (in 3-D); the algebra is `gen_co
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from gen_core.condition import VECTORS, Conditions
 from gen_core.ddpm.discrete_ddpm import DiscreteDdpm
@@ -28,6 +28,11 @@ class DiffusionUnetPrior(DiscreteDdpm):
 
     def checkpoint_activations(self, on: bool) -> None:
         self.network.checkpointing = on
+
+    def shardable(self) -> list[nn.Module]:
+        network = self.network
+        units = [unit for level in (*network.down, *network.up) for unit in level]
+        return [*units, network.middle, network.middle_block, network]
 
     def predict(self, z_t: Tensor, t: Tensor, cond: Conditions | None) -> Tensor:
         """What the network was trained for, float32. Latent diffusion counts steps from 0, step k has index k - 1."""

@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gen_core import atomic
+from gen_core.engine.sharding import like
 from gen_core.engine.soundness import unsound_state
 from gen_core.errors import MissingError, RunError
 from gen_core.trainable import Trainable
@@ -149,19 +150,29 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], origin: Path) -> 
     if any(names for _, names in parts):
         said = "; ".join(f"{what}: {_some(names)}" for what, names in parts if names)
         raise RunError(f"{origin}: weights do not fit this model; {said}")
-    module.load_state_dict(tensors, strict=True)
+    module.load_state_dict(like(module.state_dict(), tensors), strict=True)
 
 
-def write_weights(module: Trainable, folder: Path, info: dict[str, Any], header: dict[str, Any] | None = None) -> Path:
-    """Write the module's weights as a fit's product: weights.safetensors, then weights.json with its SHA-256."""
+def write_weights(
+    module: Trainable,
+    folder: Path,
+    info: dict[str, Any],
+    header: dict[str, Any] | None = None,
+    weights: dict[str, Tensor] | None = None,
+) -> Path:
+    """Write the module's weights as a fit's product: weights.safetensors, then weights.json with its SHA-256.
+
+    weights: in place of its state dict.
+    """
+    weights = module.state_dict() if weights is None else weights
     path = folder / WEIGHTS
-    if bad := unsound_state(module, module.state_dict(), extra_state=module.extra_state()):
+    if bad := unsound_state(module, weights, extra_state=module.extra_state()):
         raise RunError(f"{path}: not written: {bad}")
     # one metadata key: several would be stored in random order, and the bytes would differ
     metadata = {"gen": json.dumps(header or {}, sort_keys=True)}
     try:
         with atomic.replacing(path) as beside:
-            save_file(_storable(module.state_dict()), beside, metadata=metadata)
+            save_file(_storable(weights), beside, metadata=metadata)
         record = {"format": FORMAT, "sha256": _sha256(path), **info}
         record |= {"extra_state": module.extra_state(), "header": header or {}, "torch": torch.__version__}
         atomic.write_json(folder / WEIGHTS_JSON, record)

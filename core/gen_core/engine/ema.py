@@ -6,7 +6,7 @@ average is the weights themselves. Source: Polyak & Juditsky 1992; Ho et al. 202
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -17,9 +17,20 @@ from gen_core.trainable import Trainable
 
 
 class Ema:
-    """The averages of the parameters of `module.ema_groups()`. decay 0 switches it off."""
+    """The averages of the parameters of `module.ema_groups()`. decay 0 switches it off.
 
-    def __init__(self, module: Trainable, decay: float, start: int = 0, every: int = 1) -> None:
+    pieces: what is averaged in place of a parameter; it shares memory with what the module computes with.
+    """
+
+    def __init__(
+        self,
+        module: Trainable,
+        decay: float,
+        start: int = 0,
+        every: int = 1,
+        pieces: Mapping[str, torch.nn.Parameter] | None = None,
+    ) -> None:
+        self._pieces = pieces or {}
         self.decay, self.start, self.every = decay, start, every
         self.active = False
         self.names: list[str] = []
@@ -32,7 +43,7 @@ class Ema:
         for name, parameter in module.named_parameters():
             if id(parameter) in wanted:
                 self.names.append(name)
-                self._parameters.append(parameter)
+                self._parameters.append(self._pieces.get(name, parameter))
 
     @torch.no_grad()
     def update(self, done: int) -> None:
@@ -59,8 +70,13 @@ class Ema:
             self._swap()
 
     def _swap(self) -> None:
-        for i, parameter in enumerate(self._parameters):
-            parameter.data, self._averages[i] = self._averages[i], parameter.data
+        for i, (name, parameter) in enumerate(zip(self.names, self._parameters)):
+            if name in self._pieces:
+                before = parameter.detach().clone()
+                parameter.detach().copy_(self._averages[i])
+                self._averages[i].copy_(before)
+            else:
+                parameter.data, self._averages[i] = self._averages[i], parameter.data
 
     def state(self) -> dict[str, Tensor]:
         """Parameter name -> average; empty while inactive."""

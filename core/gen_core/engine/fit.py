@@ -105,7 +105,8 @@ def fit(
     if ranks.leads:
         now.events = events
     else:
-        validation = scores = progress = None
+        scores = progress = None
+        validation = validation if options.shard else None
     rng = torch.get_rng_state()
     try:
         with ranks.agreeing(), whole_layers(trainable, ranks):
@@ -143,10 +144,12 @@ class _Fit:
             raise RunError(f"{now.stage}: there is no training volume")
         self.now, self.source, self.progress = now, source, progress
         self.has_validation, self.has_scores = validation is not None, scores is not None
+        if options.shard:
+            now.cut()
         module.to(now.device)
         module.checkpoint_activations(options.checkpoint_activations)
-        self.groups: dict[str, Group] = make_groups(module, options)
-        self.ema = Ema(module, options.ema, options.ema_start, options.ema_every)
+        self.groups: dict[str, Group] = make_groups(module, options, now.shards.pieces)
+        self.ema = Ema(module, options.ema, options.ema_start, options.ema_every, now.shards.pieces)
         self.records = Records(now, self.groups, self.ema)
         self.validation = Validation(now, self.ema, validation, scores)
         self.averages = Averages(now.device)
@@ -215,7 +218,7 @@ class _Fit:
 
     def _next(self) -> Batch | None:
         self.now.doing = "reading data"
-        with self.rescue.held_up(self.records.save):
+        with self.rescue.held_up(lambda: self.records.save(self.now.module.state_dict())):
             return next(self._stream, None)
 
     def _again(self) -> Batch:
@@ -232,7 +235,7 @@ class _Fit:
         last = now.done == options.steps
         due = lambda every: last or (now.done > 0 and every > 0 and now.done % every == 0)
         first = now.done == 0 and self.has_scores and options.validate_every > 0
-        if now.ranks.leads and now.validated != now.done and (first or due(options.validate_every)):
+        if (now.ranks.leads or now.shards) and now.validated != now.done and (first or due(options.validate_every)):
             self._check_stop()
             self._validate()
         if due(options.checkpoint_every):

@@ -77,6 +77,12 @@ class Gradients:
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
+                if now.shards:
+                    smaller = 2 * now.micro_batches
+                    raise RunError(
+                        f"{now.stage}: out of memory in step {now.done + 1}; with fit.shard it is not tried again in "
+                        f"smaller pieces: set fit.accumulate = {smaller}, or start more processes"
+                    ) from error
                 if not self._can_be_smaller:
                     raise RunError(
                         f"{now.stage}: out of memory in step {now.done + 1} with one sample at a time "
@@ -124,12 +130,14 @@ class Gradients:
         now.drop_gradients()
         parts: list[Part] = []
         for micro, (share, piece, weight) in enumerate(self._pieces(batch)):
+            if now.shards:
+                now.agree()
             piece = piece.to(now.device)
             step = now.step(now.done, micro, 0, micro=micro)
-            with working_on(share) if share is not None else nullcontext():
+            with now.together(), working_on(share) if share is not None else nullcontext():
                 losses = iter(now.module.training_step(piece, step))
                 while True:
-                    if now.stop.requested:
+                    if now.stop.requested and not now.shards:
                         self._interrupt()
                     with autocast(now.options.precision, now.device):
                         item = next(losses, None)
@@ -168,25 +176,32 @@ class Gradients:
         assert group is not None, f"{type(self._now.module).__name__} yields unknown group '{item.group}'"
         total = torch.stack([loss.float() for loss in item.losses.values()]).sum()
         if group.parameters and total.requires_grad:
-            (total * weight).backward(inputs=group.parameters)
+            # a network that is cut computes with gathered weights, which are none of the parameters
+            (total * weight).backward(inputs=None if self._now.shards else group.parameters)
         detach = lambda values: {k: torch.as_tensor(v).detach() for k, v in values.items()}
         return Part(item.group, batch.ids, weight, total.detach(), detach(item.losses), detach(item.logs))
 
     @torch.no_grad()
     def _sum(self, parts: list[Part]) -> None:
-        """Sum the gradients of each group over all processes."""
+        """Sum the gradients of each group over all processes; of weights that are cut they are summed already."""
         self._local_norms = {}
+        shards = self._now.shards
+        shards.take_gradients()
         for name in dict.fromkeys(part.group for part in parts):
             group = self._groups[name]
-            self._local_norms[name] = self._norm(group)
-            if gradients := group.gradients():
+            self._local_norms[name] = _norm(group.gradients(), self._now.device)
+            if gradients := group.gradients(without=shards.pieces):
                 self._now.ranks.add_all(gradients)
 
+    @torch.no_grad()
     def _norm(self, group: Group) -> Tensor:
-        gradients = group.gradients()
-        if not gradients:
-            return torch.zeros((), device=self._now.device)
-        return nn.utils.get_total_norm(gradients, foreach=True)
+        """Of the gradients' sum over all processes."""
+        now, pieces = self._now, self._now.shards.pieces
+        if not pieces:
+            return _norm(group.gradients(), now.device)
+        squares = _norm(group.gradients(only=pieces), now.device).square()
+        now.ranks.add(squares)
+        return (squares + _norm(group.gradients(without=pieces), now.device).square()).sqrt()
 
     def require_finite(self, parts: list[Part], norms: dict[str, Tensor], batch: Batch) -> None:
         """Stop before the update when anything is NaN or infinite: one look from the host a step.
@@ -227,5 +242,10 @@ class Gradients:
         samples = unsound_samples(batch)
         if samples:
             return f": {', '.join(samples[:4])} of the batch hold{'s' * (len(samples) == 1)} NaN or infinite values"
-        state = unsound_state(self._now.module, self.rollback.state_dict())
+        now = self._now
+        state = unsound_state(now.module, self.rollback.state_dict() | now.shards.pieces)
         return f": {state} before" if state else ""
+
+
+def _norm(gradients: list[Tensor], device: torch.device) -> Tensor:
+    return nn.utils.get_total_norm(gradients, foreach=True) if gradients else torch.zeros((), device=device)

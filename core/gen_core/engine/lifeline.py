@@ -17,11 +17,12 @@ from gen_core.engine.stop import StopFlag
 
 GRACE = 2.5  # seconds the main thread has to notice by itself that a process is lost
 CONNECT = 300.0  # seconds for the sockets to be made
+LOST, FAILED = "lost", "failed"  # words between processes
 LOST_CODE = 5  # what a process ends with that its main thread cannot end
 
 
 class Lifeline:
-    """Of one process. `lost` names the process that ended without a word, or is "".
+    """Of one process. `lost` says which process ended without a word, or failed where none could leave; or is "".
 
     stop: the flag that a stop of any process raises in all.
     """
@@ -99,20 +100,26 @@ class Lifeline:
                 self._stop.request(rest)
                 if self.rank == 0:
                     self._say(line)
-            elif word == "lost":
-                self._mourn(rest)
+            elif word in (LOST, FAILED):
+                self._mourn(word, rest)
             elif word == "bye":
                 return
         if not self._closed:
-            self._mourn(f"process {rank} of {self.world}")
+            self._mourn(LOST, f"process {rank} of {self.world}")
 
-    def _mourn(self, who: str) -> None:
+    def fail(self, message: str) -> None:
+        """Tell all others that this process ends, where they wait for it in an operation they cannot leave."""
+        said = " ".join(message.split()).encode("ascii", "replace").decode()[:600]
+        self._say(f"{FAILED} process {self.rank} of {self.world}: {said}")
+
+    def _mourn(self, word: str, who: str) -> None:
         if self.lost or self._closed:
             return
-        self.lost = f"{who} ended without a word (killed, or out of memory); the same command goes on from here"
+        without = f"{who} ended without a word (killed, or out of memory); the same command goes on from here"
+        self.lost = who if word == FAILED else without
         self.lost_now.set()
         if self.rank == 0:
-            self._say(f"lost {who}")
+            self._say(f"{word} {who}")
         timer = threading.Timer(GRACE, self._end)
         timer.daemon = True
         timer.start()

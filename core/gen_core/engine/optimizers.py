@@ -6,6 +6,7 @@ Source: Kingma & Ba 2015 (Adam); Loshchilov & Hutter 2019 (AdamW) and 2017, eq. 
 from __future__ import annotations
 
 import math
+from collections.abc import Container, Mapping
 from typing import Any
 
 import torch
@@ -39,9 +40,13 @@ class Group:
                 **_implementation(self.parameters),
             )
 
-    def gradients(self) -> list[Tensor]:
-        """The gradients that are there."""
-        return [p.grad for p in self.parameters if p.grad is not None]
+    def gradients(self, *, only: Container[str] | None = None, without: Container[str] = ()) -> list[Tensor]:
+        """The gradients that are there, of parameters of these names."""
+        return [
+            p.grad
+            for name, p in zip(self.names, self.parameters)
+            if p.grad is not None and name not in without and (only is None or name in only)
+        ]
 
     def step(self, factor: float) -> None:
         """One update with the group's learning rate times `factor`."""
@@ -82,8 +87,10 @@ class Group:
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
 
 
-def make_groups(module: Trainable, options: FitOptions) -> dict[str, Group]:
-    """One `Group` for each of `module.groups()`, in that order.
+def make_groups(
+    module: Trainable, options: FitOptions, pieces: Mapping[str, nn.Parameter] | None = None
+) -> dict[str, Group]:
+    """One `Group` for each of `module.groups()`, in that order. pieces: what is optimized in place of a parameter.
 
     Raises: RecipeError for a setting of a group that does not exist, or an unknown setting.
     """
@@ -108,7 +115,8 @@ def make_groups(module: Trainable, options: FitOptions) -> dict[str, Group]:
         for member in members:
             for parameter in member.parameters():
                 if parameter.requires_grad:
-                    parameters[names[id(parameter)]] = parameter
+                    name = names[id(parameter)]
+                    parameters[name] = (pieces or {}).get(name, parameter)
         for name in parameters:
             assert owner.setdefault(name, group) == group, f"{name} is in groups {owner[name]} and {group}"
         groups[group] = Group(group, parameters, options)

@@ -68,6 +68,11 @@ class Ranks:
         """An error inside leads all processes out, with the same exit code."""
         yield
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is inside waits for all processes in operations that no exchange opens: an error ends all of them."""
+        yield
+
 
 class Team(Ranks):
     """This process among several, once torch.distributed runs; gloo carries the words, on any device."""
@@ -129,6 +134,27 @@ class Team(Ranks):
                 if left.rank != self.rank:
                     raise self.error_of(left) from error
                 error.agreed = True  # type: ignore[attr-defined]
+            raise
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        try:
+            yield
+        except Left:
+            raise
+        except Exception as error:
+            if agreed(error) or self._broken:
+                raise
+            line = self.lifeline
+            if line is not None:
+                if isinstance(error, RuntimeError) and not isinstance(error, GenError):
+                    line.lost_now.wait(SOON)  # it may only say that another process is gone
+                if line.lost:
+                    self._broken = line.lost
+                    raise RunError(line.lost) from error
+                line.fail(str(error) or type(error).__name__)
+            self._broken = " ".join(str(error).split()) or type(error).__name__
+            error.agreed = True  # type: ignore[attr-defined]
             raise
 
     def error_of(self, left: Left) -> GenError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from attrs import asdict
@@ -32,13 +33,20 @@ class Records:
     def save(self, weights: dict[str, Tensor] | None = None) -> None:
         """Write a checkpoint of now, unless there is one; weights: the state dict, if not the present one."""
         now = self._now
-        if now.saved == now.done or not now.ranks.leads:
+        if now.saved == now.done or not (now.ranks.leads or now.shards):
             return
         now.doing = "saving a checkpoint"
         aside = weights is not None  # from a second thread, which must not speak to other processes
-        weights = now.module.state_dict() if weights is None else weights
-        ema, extra_state = self._ema.state(), now.module.extra_state()
-        optimizers = {name: group.state() for name, group in self._groups.items()}
+        if now.shards:
+            if aside:
+                return
+            now.ranks.exchange()
+        weights = self._whole(now.module.state_dict() if weights is None else weights)
+        ema, extra_state = self._whole(self._ema.state()), now.module.extra_state()
+        optimizers = {name: self._whole(group.state()) for name, group in self._groups.items()}
+        if not now.ranks.leads:
+            now.saved = now.done
+            return
         bad = unsound_state(now.module, weights, ema, optimizers, extra_state)
         if bad:
             if aside and now.ranks.world > 1:
@@ -67,13 +75,21 @@ class Records:
         ckpt.prune(now.checkpoints, path)
         now.event("checkpoint", path=path.name)
 
+    def _whole(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Of weights that are cut, the whole, in the first process; all call this."""
+        now = self._now
+        with now.together():
+            return now.shards.whole(tensors)
+
     @torch.no_grad()
     def require_alike(self) -> None:
         """Before a checkpoint: all processes hold the same state. Raises: RunError naming what differs."""
         now = self._now
         if now.ranks.world == 1:
             return
-        state = now.module.state_dict()
+        state = {name: value for name, value in now.module.state_dict().items() if name not in now.shards.pieces}
+        if not state:
+            return
         sizes = torch.stack([v.detach().double().abs().sum().cpu() for v in state.values()])
         heard = now.ranks.gathered(sizes.tolist())
         for i, name in enumerate(state):
@@ -115,9 +131,9 @@ class Records:
         now, state = self._now, found.state
         ckpt.load_strict(now.module, found.tensors("weights"), found.folder / ckpt.WEIGHTS)
         now.module.load_extra_state(state["extra_state"])
-        self._ema.load(found.tensors("ema"))
+        self._ema.load(now.shards.ours(found.tensors("ema")))
         for name, group in self._groups.items():
-            group.load(found.tensors(f"optimizer-{name}"))
+            group.load(now.shards.ours(found.tensors(f"optimizer-{name}")))
         now.done = now.saved = state["step"]
         now.micro_batches = min(max(state["micro_batches"], now.options.accumulate), now.options.batch)
         now.hooked, now.validated = state["hooked"], state["validated"]
@@ -141,18 +157,19 @@ class Records:
         sign = 1.0 if options.select_mode == "min" else -1.0
         if not math.isfinite(value) or (now.best is not None and sign * value >= sign * now.best["value"]):
             return
-        weights = now.module.state_dict()
-        if bad := unsound_state(now.module, weights, extra_state=now.module.extra_state()):
-            now.fail(bad, [])
+        weights = self._whole(now.module.state_dict())
         name = f"best-{now.done:08d}"
-        state = {"step": now.done, "value": value, "extra_state": now.module.extra_state()}
-        ckpt.save_checkpoint(now.checkpoints / name, {"weights": weights}, state)
+        if now.ranks.leads:
+            if bad := unsound_state(now.module, weights, extra_state=now.module.extra_state()):
+                now.fail(bad, [])
+            state = {"step": now.done, "value": value, "extra_state": now.module.extra_state()}
+            ckpt.save_checkpoint(now.checkpoints / name, {"weights": weights}, state)
         now.best = {"value": value, "step": now.done, "name": name}
 
     def finish(self) -> Path:
         """Write the product: the selected best, else the averaged weights; leave the module holding it."""
         now = self._now
-        path = self._write_product() if now.ranks.leads else now.folder / ckpt.WEIGHTS
+        path = self._write_product() if now.ranks.leads or now.shards else now.folder / ckpt.WEIGHTS
         now.values, now.best = now.ranks.told([now.values, now.best])  # and now the product is there
         ckpt.load_weights(now.module, now.folder)
         now.drop_gradients()
@@ -168,6 +185,13 @@ class Records:
             ckpt.load_strict(now.module, best.tensors("weights"), best.folder / ckpt.WEIGHTS)
             now.module.load_extra_state(best.state["extra_state"])
             info |= {"step": now.best["step"], "selected": {now.options.select: now.best["value"]}}
-            return ckpt.write_weights(now.module, now.folder, info, now.header)
+            return self._write(info)
         with self._ema.applied():
-            return ckpt.write_weights(now.module, now.folder, info, now.header)
+            return self._write(info)
+
+    def _write(self, info: dict[str, Any]) -> Path:
+        now = self._now
+        weights = self._whole(now.module.state_dict())
+        if not now.ranks.leads:
+            return now.folder / ckpt.WEIGHTS
+        return ckpt.write_weights(now.module, now.folder, info, now.header, weights)

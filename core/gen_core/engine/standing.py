@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,8 @@ import torch
 
 from gen_core.engine import order, seeds
 from gen_core.engine.events import EventLog
-from gen_core.engine.ranks import ERROR, Ranks
+from gen_core.engine.ranks import ERROR, STOP, Ranks
+from gen_core.engine.sharding import Shards
 from gen_core.engine.stop import StopFlag
 from gen_core.errors import RunError, Stopped
 from gen_core.options import FitOptions
@@ -50,6 +54,7 @@ class Standing:
         self.seconds = 0.0
         self.doing = "starting"  # in words, for the message when memory runs out
         self.notes: list[str] = []
+        self.shards = Shards()
         self.parameters = list(module.parameters())
 
     @property
@@ -68,6 +73,28 @@ class Standing:
             device=self.device,
             micro=micro,
         )
+
+    def cut(self) -> None:
+        """Cut the module's weights over the processes. Raises: RecipeError."""
+        self.shards = Shards.of(self.module, self.options, self.ranks, self.device)
+        self.parameters = [*self.module.parameters(), *self.shards.pieces.values()]
+
+    def agree(self) -> None:
+        """Before what all processes must go through together: leave here for a stop of any. Raises: Left."""
+        if self.stop.requested:
+            self.ranks.exchange(STOP, {"reason": self.stop.requested})
+        self.ranks.exchange()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Around what gathers weights that are cut: no process can leave it alone."""
+        if not self.shards:
+            yield
+            return
+        with self.ranks.together(), warnings.catch_warnings():
+            # a network may return a view; nobody changes it in place (gen_core.trainable: shardable)
+            warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
+            yield
 
     def event(self, kind: str, values: dict[str, float] | None = None, **more: Any) -> None:
         if self.events is not None:

@@ -1,6 +1,7 @@
 """Validation of a fit: averages over held-out batches and scores of samples, with the averaged weights.
 
-The first process alone validates, while the others wait: what it says must not depend on how many there are.
+The first process alone validates, while the others wait: what it says must not depend on how many there are. Where
+weights are cut over processes, all of them go through the same whole batches.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import Tensor
 from gen_core.batch import Batch
 from gen_core.engine.ema import Ema
 from gen_core.engine.precision import autocast
+from gen_core.engine.ranks import Left
 from gen_core.engine.soundness import unsound_samples
 from gen_core.engine.standing import Interrupted, Standing
 from gen_core.errors import Stopped
@@ -40,8 +42,10 @@ class Validation:
             try:
                 averages = self._averages(self._batches())
                 scores = self._scored()
-            except (Interrupted, Stopped):
+            except (Interrupted, Stopped, Left) as error:
                 now.validated = -1
+                if isinstance(error, Left):
+                    raise
             else:
                 now.values = averages | scores
                 select()
@@ -52,17 +56,20 @@ class Validation:
         sums: dict[str, Tensor] = {}
         count = 0
         for i, batch in enumerate(batches):
-            if now.stop.requested:
+            if now.shards:
+                now.agree()
+            elif now.stop.requested:
                 raise Interrupted
             step = now.step("validation", i)
-            with autocast(now.options.precision, now.device):
+            with now.together(), autocast(now.options.precision, now.device):
                 values = now.module.validation_step(batch.to(now.device), step)
             if not all(bool(torch.as_tensor(value).isfinite().all()) for value in values.values()):
                 self._refuse_unsound(batch)
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + torch.as_tensor(value).detach().double().cpu() * len(batch)
             count += len(batch)
-        return {name: float(total) / count for name, total in sums.items()}
+        values = {name: float(total) / count for name, total in sums.items()}
+        return now.ranks.told(values) if now.shards else values  # all decide alike which weights are the best
 
     def _refuse_unsound(self, batch: Batch) -> None:
         """A value that is not finite is bad data, or says something of the weights: then it is never the best."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from gen_core.options import METRICS
 
-HARMLESS_FIT = ("checkpoint_every", "log_every", "workers")
+HARMLESS_FIT = ("checkpoint_every", "log_every", "workers", "shard")
 """Keys of a fit that change how it is run, never what comes out."""
 
 

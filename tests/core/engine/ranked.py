@@ -6,6 +6,7 @@ python ranked.py FOLDER OWN WORLD CASE...: each case fits in FOLDER/CASE; what t
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -22,10 +23,12 @@ from torch import nn
 from gen_core.batch import Batch
 from gen_core.codec import CodecContext
 from gen_core.condition import Conditions, ConditionSpec
+from gen_core.engine import fit as engine_fit
 from gen_core.engine.events import EventLog
 from gen_core.engine.fit import FitSummary, fit
 from gen_core.engine.join import joined
 from gen_core.engine.ranks import Ranks
+from gen_core.engine.records import Records
 from gen_core.engine.source import TensorSource
 from gen_core.engine.stop import StopFlag
 from gen_core.errors import GenError
@@ -101,13 +104,38 @@ def vqgan():
     return build_vqgan(options, CodecContext(VolumeSpec((4, 8, 6)))), volumes(7, 1, 4, 8, 6)
 
 
-def ddpm3d():
+def ddpm3d(channels: int = 2):
     from gen_diffusion.ddpm3d import build
     from gen_diffusion.ddpm3d_options import Ddpm3d
 
     options = Ddpm3d(base=8, multipliers=(1, 2), attention="none", heads=1, head_dim=8, steps=20, dropout=0.2)
     spec = {"kind": ConditionSpec("class", classes=("a", "b"))}
-    return build(options, PriorContext((2, 2, 4, 6), conditions=spec)), volumes(7, 2, 2, 4, 6)
+    return build(options, PriorContext((channels, 2, 4, 6), conditions=spec)), volumes(7, channels, 2, 4, 6)
+
+
+def cut():
+    """Of two processes the second holds nothing of the last bias."""
+    return ddpm3d(1)
+
+
+def failing(fault: str):
+    """A network that fails in the second process: NaN in its samples, or an error in the middle of its forward."""
+    module, z = cut()
+    usual, now = module.training_step, []
+
+    def training_step(batch, step):
+        now[:] = [current().first > 0 and step.index == 2]
+        if fault == "nan" and now[0]:
+            batch.x.mul_(float("nan"))
+        return usual(batch, step)
+
+    def middle(*_):
+        if fault == "error" and now[0] and torch.is_grad_enabled():
+            raise ValueError("a volume of another kind")
+
+    module.training_step = training_step
+    module.network.middle.register_forward_pre_hook(middle)
+    return module, z
 
 
 def stylegan():
@@ -142,8 +170,32 @@ BUILD = {
     "error": lambda: (Plain("error"), volumes(7, 1, 2, 3, 4)),
     "slow": lambda: (Plain(), volumes(7, 1, 2, 3, 4)),
     "drifting": lambda: (Drifting(), volumes(7, 1, 2, 3, 4)),
+    **{case: cut for case in ("whole", "whole-adam", "cut", "cut-adam", "slow-cut", "cut-by-samples")},
+    "cut-nan": lambda: failing("nan"),
+    "cut-error": lambda: failing("error"),
+    "cut-gan": dcgan,
+    "cut-plain": lambda: (Plain(), volumes(7, 1, 2, 3, 4)),
 }
-SETTINGS = {"accumulated": {"accumulate": 2}, "slow": {"accumulate": 2, "steps": 12, "checkpoint_every": 3}}
+CUT = {"shard": True}
+DESCENT = {"accumulate": 2, "ema": 0.5, "clip": 2.0, "lr": 2e-2, "checkpoint_every": 3}
+ADAM = {"optimizer": "adam", "ema": 0.5, "checkpoint_activations": True, "select": "loss"}
+SLOW = {"accumulate": 2, "steps": 12, "checkpoint_every": 3}
+SETTINGS = {
+    "accumulated": {"accumulate": 2},
+    "slow": SLOW,
+    # one network, cut over processes or not
+    "whole": DESCENT,
+    "cut": DESCENT | CUT,
+    "whole-adam": ADAM,
+    "cut-adam": ADAM | CUT,
+    "slow-cut": CUT | {"accumulate": 2, "steps": 8, "checkpoint_every": 3, "validate_every": 0},
+    "cut-nan": CUT,
+    "cut-error": CUT,
+    "cut-gan": CUT,
+    "cut-plain": CUT,
+    "cut-by-samples": CUT | {"select": "metrics.fid"},
+}
+STAGES = {"memory": "accumulated"} | {case: "cut" for case in SETTINGS if "cut" in case or "whole" in case}
 
 
 class SlowSource(TensorSource):
@@ -155,9 +207,22 @@ class SlowSource(TensorSource):
             yield batch
 
 
+def named(case: str) -> str:
+    """What BUILD knows a case as; "slow-kill" is "slow" with another end."""
+    while case not in BUILD:
+        case = case.rpartition("-")[0]
+    return case
+
+
+def started_weights(case: str) -> dict[str, torch.Tensor]:
+    """The weights that a case starts from."""
+    torch.manual_seed(5)
+    return BUILD[case]()[0].state_dict()
+
+
 def run(folder: Path, case: str, ranks: Ranks | None = None, stop: StopFlag | None = None, **changes) -> FitSummary:
     """Fit a case in `folder`; the same weights at the start in every process."""
-    name = case.partition("-")[0] if case.startswith("slow") else case
+    name = named(case)
     torch.manual_seed(5)
     module, z = BUILD[name]()
     kinds = Conditions({"kind": torch.arange(len(z)) % 2}, {"kind": torch.ones(len(z), dtype=torch.bool)})
@@ -165,18 +230,44 @@ def run(folder: Path, case: str, ranks: Ranks | None = None, stop: StopFlag | No
     source = (SlowSource if case.startswith("slow-") else TensorSource)(z, kinds, ids)
     settings = {**FIT, "batch": 4, **SETTINGS.get(name, {}), **changes}
     leads = ranks is None or ranks.leads
-    return fit(
+    held = _Held()
+    engine_fit.Records = held
+    summary = fit(
         module,
         source,
         FitOptions(**settings),
         folder=folder,
-        stage="fit.accumulated" if name == "memory" else f"fit.{name}",  # the stage is part of the seeds
+        stage=f"fit.{STAGES.get(name, name)}",  # the stage is part of the seeds
         seed=11,
         ranks=ranks,
         stop=stop,
         events=EventLog(folder / "events.jsonl") if leads else None,
         validation=lambda: [Batch(z[:3]), Batch(z[3:5])],
     )
+    if settings.get("shard"):
+        print(f"{case}: holds {json.dumps(held.sizes())}", flush=True)
+    return summary
+
+
+class _Held:
+    """`Records`, noting what it is made of."""
+
+    def __call__(self, now, groups, ema):
+        self.now, self.groups, self.ema = now, groups, ema
+        return Records(now, groups, ema)
+
+    def sizes(self) -> dict[str, int]:
+        """Numbers that this process holds of the network, of its averages, of the optimizer's moments."""
+        network = [p for n, p in self.now.shards.pieces.items() if n.startswith("network.")]
+        moments = self.groups["main"].state()
+        of = lambda tensors: {n: v for n, v in tensors.items() if n.startswith("network.") and v.ndim}
+        return {
+            "whole": sum(p.numel() for p in self.now.module.network.parameters()),
+            "stored": sum(p.to_local().untyped_storage().nbytes() // 4 for p in self.now.module.network.parameters()),
+            "weights": sum(p.numel() for p in network),
+            "averages": sum(v.numel() for v in of(self.ema.state()).values()),
+            "moments": sum(v.numel() for v in of(moments).values()),
+        }
 
 
 class Processes:
@@ -226,8 +317,8 @@ def started(folder: Path, world: int, *cases: str) -> Iterator[Processes]:
 def serve(folder: Path, own: Path, world: int, cases: list[str]) -> None:
     """Fork the processes, and note how they end."""
     for name in cases:  # what they import they import once
-        BUILD[name.partition("-")[0] if name.startswith("slow") else name]()
-    import torch.distributed  # noqa: F401
+        BUILD[named(name)]()
+    import torch.distributed.fsdp  # noqa: F401
 
     pids = {}
     for rank in range(world):
