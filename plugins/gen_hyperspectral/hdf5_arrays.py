@@ -8,6 +8,7 @@ Source: The HDF Group, "HDF5 File Format Specification", version 3.0, IV.A.2.l (
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from gen_core.errors import DataError, GenError
 from gen_hyperspectral.chunked_cube import ChunkedCube, Index, Pieces
 from gen_hyperspectral.inflate import inflate
 from gen_hyperspectral.layout import one_line
-from gen_hyperspectral.limits import SPARE, check_array, check_pieces, check_promise, needed
+from gen_hyperspectral.limits import SPARE, check_array, check_pieces, check_promise, check_ratio, needed
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3
@@ -51,7 +52,7 @@ def arrays(file: Any) -> dict[str, Any]:
     import h5py
 
     found: dict[str, Any] = {}
-    groups, seen = [("", file, 0)], 0
+    groups, seen, entered = [("", file, 0)], 0, {file.id}
     while groups:
         prefix, group, depth = groups.pop(0)
         for name in group:
@@ -63,7 +64,10 @@ def arrays(file: Any) -> dict[str, Any]:
             item = group[name]
             if isinstance(item, h5py.Dataset):
                 found[prefix + name] = item
-            elif isinstance(item, h5py.Group) and depth < DEEPEST:
+            elif (
+                isinstance(item, h5py.Group) and depth < DEEPEST and item.id not in entered
+            ):  # groups may go in circles
+                entered.add(item.id)
                 groups.append((f"{prefix}{name}/", item, depth + 1))
     return found
 
@@ -84,20 +88,32 @@ def attributes(item: Any) -> dict[str, Any]:
 
 def vector(path: Path, name: str, item: Any) -> np.ndarray:
     """A small array, whole. Raises: DataError."""
-    need = check_array(path, f"'{name}'", item.shape, item.dtype)
+    what = f"'{one_line(name)}'"
+    need = max(check_array(path, what, item.shape, item.dtype), _chunk_bytes(item))
     if need > VECTOR_VALUES * 8:
-        raise DataError(f"{path}: '{name}' has shape {list(item.shape)}, too large for a list of bands")
+        shape = list(item.chunks or item.shape)
+        raise DataError(f"{path}: {what} has shape or pieces {shape}, too large for a list of bands")
+    _check_inside(path, what, item)
     return np.asarray(item[()]).ravel()
+
+
+def _chunk_bytes(item: Any) -> int:
+    return math.prod(item.chunks or (0,)) * item.dtype.itemsize
+
+
+def _check_inside(path: Path, what: str, item: Any) -> None:
+    """Raises: DataError where the values are to come out of other files, which a file could choose freely."""
+    if item.is_virtual or item.id.get_create_plist().get_external_count():
+        raise DataError(f"{path}: {what} keeps its values in other files: copy them into this one (h5repack)")
 
 
 def cube_array(path: Path, file: Any, name: str) -> np.ndarray | ChunkedCube:
     """A 3-D array, mapped where it lies in one piece, else chunk by chunk. Raises: DataError naming file and path."""
     item = file[name]
-    what = f"'{name}'"
+    what = f"'{one_line(name)}'"
     need = check_array(path, what, item.shape, item.dtype)
+    _check_inside(path, what, item)
     plist = item.id.get_create_plist()
-    if item.is_virtual or plist.get_external_count():
-        raise DataError(f"{path}: {what} keeps its values in other files: copy them into this one (h5repack)")
     size = path.stat().st_size
     if item.chunks is None:
         offset = item.id.get_offset()
@@ -112,6 +128,7 @@ def cube_array(path: Path, file: Any, name: str) -> np.ndarray | ChunkedCube:
     filters = tuple(plist.get_filter(i)[0] for i in range(plist.get_nfilters()))
     check_promise(path, what, need, held, packed=bool(filters), spare=SPARE)
     check_pieces(path, what, item.shape, item.chunks)
+    check_ratio(path, what, max(need, _chunk_bytes(item)), held)
     return ChunkedCube(Hdf5Chunks(path, name, item.shape, item.chunks, item.dtype, filters))
 
 
@@ -138,7 +155,9 @@ class Hdf5Chunks(Pieces):
                 try:
                     return self._fetched(item, start) if ours else self._by_library(item, start)
                 except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
-                    raise DataError(f"{self.path}: '{self.name}', chunk at {list(start)}: {one_line(error)}") from None
+                    raise DataError(
+                        f"{self.path}: '{one_line(self.name)}', chunk at {list(start)}: {one_line(error)}"
+                    ) from None
 
             yield load
 
@@ -147,7 +166,7 @@ class Hdf5Chunks(Pieces):
 
     def _fetched(self, item: Any, start: Index) -> np.ndarray:
         if item.id.get_chunk_info_by_coord(start).byte_offset is None:  # never written
-            return np.full(self.chunk, item.fillvalue, self.dtype)
+            return np.broadcast_to(np.asarray(item.fillvalue, self.dtype), self.chunk)
         skipped, data = item.id.read_direct_chunk(start)
         size = int(np.prod(self.chunk, dtype=np.int64)) * self.dtype.itemsize
         applied = [f for i, f in enumerate(self.filters) if not skipped >> i & 1]

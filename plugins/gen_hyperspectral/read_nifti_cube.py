@@ -21,7 +21,7 @@ from gen_core.writer import RawVolume, Reader
 from gen_hyperspectral.chunked_cube import ChunkedCube, Index, Pieces
 from gen_hyperspectral.cube_facts import Facts, assemble
 from gen_hyperspectral.inflate import GzipStream
-from gen_hyperspectral.limits import check_array, check_pieces, check_promise
+from gen_hyperspectral.limits import check_array, check_pieces, check_promise, check_ratio
 from gen_hyperspectral.reader_options import NiftiCubeReader as Options
 from gen_hyperspectral.wavelengths import find_sidecar
 
@@ -144,6 +144,7 @@ def read_header(path: Path) -> Header:
     offset = max(int(offset), length + 4)
     need = offset + check_array(path, "field 'dim'", shape, dtype)
     check_promise(path, "field 'dim'", need, size, packed=not plain)
+    check_ratio(path, "field 'dim'", need, size)
     if slope == 0 or not math.isfinite(slope):  # "if scl_slope is 0, there is no scaling"
         slope, inter = 1.0, 0.0
     if not math.isfinite(inter):

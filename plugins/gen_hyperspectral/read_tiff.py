@@ -94,6 +94,8 @@ def folder_files(folder: Path) -> list[Path]:
     tiffs = [p for p in inside if p.suffix.lower() in SUFFIXES and p.is_file()]
     if len(tiffs) > MOST_PAGES or any(p.suffix.lower() not in BESIDE or p.is_dir() for p in set(inside) - set(tiffs)):
         return []
+    if not all(p.name.isprintable() for p in tiffs):  # names come into messages
+        return []
     return sorted(tiffs, key=lambda p: natural(p.name))
 
 
@@ -114,6 +116,9 @@ def _open_file(path: Path, variable: str | None, guess: bool) -> RawVolume:
         wanted = variable if variable and len(tif.series) > 1 else None
         name, facts.warnings = choose_variable(path, shapes, wanted, {}, guess)
         series = tif.series[int(name)]
+        others = sum(len(s.pages) for n, s in enumerate(tif.series) if str(n) not in shapes)
+        if others:
+            facts.warnings.append(f"{others} images of another size or type are left out")
         key = series.keyframe
         facts.axes = letters[name]
         dtype = np.dtype(tif.byteorder + series.dtype.char)

@@ -21,7 +21,7 @@ from gen_core.errors import DataError, GenError
 from gen_hyperspectral.chunked_cube import Index, Pieces
 from gen_hyperspectral.inflate import inflate
 from gen_hyperspectral.layout import one_line
-from gen_hyperspectral.limits import check_array, check_pieces, check_promise, needed
+from gen_hyperspectral.limits import check_array, check_pieces, check_promise, check_ratio, needed
 
 NONE, DEFLATES = 1, (8, 32946, 50013)
 HORIZONTAL = 2  # predictor: differences along a row
@@ -36,7 +36,8 @@ def opened(path: Path) -> Iterator[Any]:
     tifffile = needed("tifffile", path)
     log = _Log()
     try:
-        with log, tifffile.TiffFile(path) as tif:
+        # the ways of OME, MMStack and NDTiff to fetch images from other files stay shut: a file could name any
+        with log, tifffile.TiffFile(path, _multifile=False, is_mmstack=False, is_ndtiff=False) as tif:
             if int(tif.pages.first.imagelength) < 1 or len(tif.pages) < 1 or log.cut_off:
                 raise DataError(f"{path}: damaged TIFF: pages are missing (cut off?)")
             yield tif
@@ -155,6 +156,7 @@ def planes_of(path: Path, page: Any, dtype: np.dtype, keyframe: Any) -> list[Pla
     compression, predictor = int(key.compression), int(key.predictor or 1)
     need = height * width * dtype.itemsize * (1 if apart else samples)
     check_promise(path, "an image", need, sum(counts[:per_plane]), packed=compression != NONE)
+    check_ratio(path, "a strip or tile", stored, max(counts))
     own = compression == NONE or compression in DEFLATES
     if own and (predictor not in (1, HORIZONTAL) or predictor == HORIZONTAL and compression == NONE):
         raise DataError(f"{path}: tag 'Predictor' is {predictor}: write the images again without it")
@@ -190,6 +192,9 @@ class TiffPieces(Pieces):
         self.shape = (len(planes), *first.shape) if self.many else first.shape
         self.chunk = (1, tall, first.shape[1]) if self.many else (tall, *first.shape[1:])
         check_pieces(path, "the images", self.shape, self.chunk)
+        need = int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+        files = {p.path: p.path.stat().st_size for p in planes}
+        check_ratio(path, "the stack", need, min(sum(files.values()), sum(sum(p.counts) for p in planes)))
 
     @contextmanager
     def opened(self) -> Iterator[Callable[[Index], np.ndarray]]:

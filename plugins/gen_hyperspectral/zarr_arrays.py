@@ -7,8 +7,11 @@ Source: Zarr core specification 3.0 and 2; codecs "bytes", "transpose", "gzip", 
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import math
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,12 +25,14 @@ from gen_core.errors import DataError
 from gen_hyperspectral.chunked_cube import Index, Pieces
 from gen_hyperspectral.inflate import inflate
 from gen_hyperspectral.layout import one_line
-from gen_hyperspectral.limits import DEFLATE_LIMIT, SPARE, check_array, check_pieces, check_promise, needed
+from gen_hyperspectral.limits import DEFLATE_LIMIT, SPARE, check_array, check_pieces, check_promise, check_ratio, needed
 
 METADATA_BYTES = 16 << 20
 MOST_ARRAYS = 1000
 DEEPEST = 8  # folders within folders
 GZIP, CHECKSUM_BYTES = 31, 4
+# real numbers as formats 2 and 3 name them; numpy reads far more out of a text, some of it for minutes
+TYPE = re.compile(r"[<>|=]?(?:b1|[iu][1248]|f[248])|bool|u?int(?:8|16|32|64)|float(?:16|32|64)")
 PACKED = ("gzip", "zlib", "zstd", "blosc", "lz4")
 
 
@@ -61,6 +66,7 @@ class ZarrArray(Pieces):
             p.stat().st_size for p in self.path.rglob("*") if p.is_file() and not p.name.startswith((".z", "zarr"))
         )
         check_promise(self.path, what, need, held, packed=True, spare=SPARE if held else 0)
+        check_ratio(self.path, what, max(need, math.prod(self.chunk) * self.dtype.itemsize), held)
 
     @contextmanager
     def opened(self) -> Iterator[Callable[[Index], np.ndarray]]:
@@ -73,14 +79,18 @@ class ZarrArray(Pieces):
             try:
                 if not file.exists():  # never written: all of it is the fill value
                     return np.broadcast_to(np.asarray(self.fill, self.dtype), self.chunk)
+                if not file.is_file():  # a pipe or a device has no end
+                    raise ValueError("no plain file")
                 held = file.stat().st_size
                 if size > held * DEFLATE_LIMIT + SPARE or held > 2 * size + SPARE:
                     raise ValueError(f"{held} bytes for a chunk of {size}: damaged")
                 data = file.read_bytes()
-                data = self._unpacked(data[:-CHECKSUM_BYTES] if self.checksum else data, size)
+                if self.checksum:
+                    data = _checked(data)
+                data = self._unpacked(data, size)
                 if len(data) != size:
                     raise ValueError(f"{len(data)} bytes in a chunk of {size}: damaged or cut off")
-            except (OSError, ValueError, RuntimeError, TypeError) as error:
+            except (OSError, ValueError, RuntimeError, TypeError, ArithmeticError) as error:
                 raise DataError(f"{file}: {one_line(error)}") from None
             stored = np.frombuffer(data, self.dtype).reshape([self.chunk[a] for a in self.order])
             return stored.transpose(np.argsort(self.order))
@@ -101,6 +111,15 @@ class ZarrArray(Pieces):
             raise ValueError(f"its header promises {promised} bytes for a chunk of {size}: damaged")
         codec.decode(data, out)
         return out
+
+
+def _checked(data: bytes) -> bytes:
+    """Without the CRC-32C behind it, held against it where google_crc32c (which zarr brings along) is installed."""
+    data, told = data[:-CHECKSUM_BYTES], int.from_bytes(data[-CHECKSUM_BYTES:], "little")
+    with contextlib.suppress(ImportError):
+        if importlib.import_module("google_crc32c").value(data) != told:
+            raise ValueError("its checksum does not fit: damaged")
+    return data
 
 
 def _blosc_size(data: bytes) -> int:
@@ -138,7 +157,7 @@ def arrays(path: Path) -> dict[str, ZarrArray]:
             if len(found) > MOST_ARRAYS:
                 raise DataError(f"{path}: more than {MOST_ARRAYS} arrays: no cube")
         elif is_zarr(folder) and depth < DEEPEST:
-            inside = sorted(p for p in folder.iterdir() if p.is_dir() and not p.is_symlink())
+            inside = sorted(p for p in folder.iterdir() if p.is_dir() and not p.is_symlink() and p.name.isprintable())
             folders += [(f"{name}/{p.name}".lstrip("/"), p, depth + 1) for p in inside]
     return found
 
@@ -269,10 +288,11 @@ def _whole_numbers(file: Path, data: dict[str, Any], key: str) -> tuple[int, ...
 
 
 def _dtype(file: Path, name: Any) -> np.dtype:
-    try:
-        return np.dtype(name if isinstance(name, str) else None if name is None else "V")
-    except TypeError:
-        return np.dtype("V")  # some extension type: refused where it is the cube
+    if name is None:
+        raise DataError(f"{file}: no type of values ('dtype' or 'data_type')")
+    if not isinstance(name, str) or not TYPE.fullmatch(name):
+        return np.dtype("V")  # texts, records, some extension type: refused where it is the cube
+    return np.dtype(name)
 
 
 def _fill(file: Path, value: Any) -> float:

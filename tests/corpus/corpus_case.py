@@ -12,6 +12,7 @@ from attrs import field, frozen
 INSPECT, VALIDATE = ("data", "inspect"), ("recipes", "validate")
 LOADERS = ("load-checkpoint", "load-weights", "load-foreign")
 PIPE = b"\0pipe"  # stands for a named pipe, which has no content
+LINK = b"\0link "  # stands for a link to what follows
 HERE = b"<here>"  # stands for the case's folder in a file
 BIG = 1 << 20
 RECIPE, DATA, RUN = 2, 4, 5  # exit codes
@@ -27,6 +28,7 @@ class Case:
     code: int
     says: tuple[str, ...] = ()
     lines: int = field(default=1)  # of the message: a recipe has one a mistake
+    library: bool = False  # a library in C is known to crash on it
 
 
 def write(case: Case, folder: Path) -> Path:
@@ -39,6 +41,9 @@ def write(case: Case, folder: Path) -> Path:
         data = data.replace(HERE, str(here).encode())
         if data == PIPE:
             os.mkfifo(path)
+            continue
+        if data.startswith(LINK):
+            path.symlink_to(os.fsdecode(data.removeprefix(LINK)))
             continue
         path.write_bytes(data.rstrip(b"\0"))
         os.truncate(path, len(data))  # zeros at the end take no room on the disk

@@ -14,24 +14,31 @@ from pathlib import Path
 
 from attrs import asdict
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "fuzz")]
+sys.path.insert(0, str(Path(__file__).parents[1] / "fuzz"))
+sys.path.insert(0, str(Path(__file__).parent))
 from corpus_archives import archives, numpy_files
 from corpus_case import Case, write
 from corpus_cubes import envi, matlab, sidecars
+from corpus_hdf5 import hdf5, matlab_7_3
 from corpus_masks import lidc, masks
+from corpus_nifti_cubes import nifti_cubes
 from corpus_recipes import data_sets, overrides, recipes
 from corpus_scans import dicom, nifti
+from corpus_tiff import folders, tiff
 from corpus_weights import checkpoints, foreign
+from corpus_zarr import zarr
 
 
 def cases() -> list[Case]:
     """All of them, by name."""
     found = [
         *recipes(), *data_sets(), *overrides(), *numpy_files(), *archives(), *sidecars(), *envi(), *matlab(), *nifti(),
-        *dicom(), *masks(), *lidc(), *checkpoints(), *foreign(),
+        *dicom(), *masks(), *lidc(), *checkpoints(), *foreign(), *hdf5(), *matlab_7_3(), *tiff(), *folders(),
+        *zarr(), *nifti_cubes(),
     ]  # fmt: skip
     names = [case.name for case in found]
-    assert len(set(names)) == len(names), "two cases of one name"
+    twice = sorted({name for name in names if names.count(name) > 1})
+    assert not twice, f"two cases of one name: {twice}"
     return found
 
 

@@ -15,7 +15,7 @@ import time
 import warnings
 from pathlib import Path
 
-SECONDS = 300  # before the process is ended; what a case may take is the test's to say
+SECONDS = 60  # before the process is ended; what a case may take is the test's to say
 ADDRESSES = 8 << 30  # bytes of address space beyond which an allocation fails instead of filling the machine
 
 
@@ -33,7 +33,7 @@ def main(folder: Path, first: int) -> None:
         _forget_peak()
         before, began = _status("VmRSS"), time.process_time()
         signal.alarm(SECONDS)
-        if words[0].startswith("load-"):
+        if words[0].startswith(("load-", "read-")):
             code, said = _load(*words)
         else:
             with warnings.catch_warnings():
@@ -45,15 +45,23 @@ def main(folder: Path, first: int) -> None:
         print(json.dumps({**row, "megabytes": (_status("VmHWM") - before) / 1024}), flush=True)
 
 
-def _load(how: str, path: str) -> tuple[int, str]:
-    """What only a run loads: its exit code and message."""
+def _load(how: str, *words: str) -> tuple[int, str]:
+    """What only a run loads: its exit code and message. words: a path, behind the name of a reader of cubes."""
+    path = words[-1]
     from gen_core.engine.checkpoint import open_checkpoint, read_weights
     from gen_core.errors import GenError
     from gen_core.foreign_weights import read_state
+    from gen_core.inspect import describe
+    from gen_core.registry import Registry
 
     try:
         if how == "load-checkpoint":
             open_checkpoint(Path(path)).tensors("model")
+        elif how == "read-cube":
+            component = Registry.load().get("reader", words[0])
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                describe(component.build(component.options_class()(), None).open(Path(path)))
         elif how == "load-weights":
             read_weights(Path(path))
         else:
@@ -67,9 +75,12 @@ def _load(how: str, path: str) -> tuple[int, str]:
 
 def _warm() -> None:
     """Import what a case may import, so that a case's memory is its own."""
+    import h5py  # noqa: F401
     import nibabel  # noqa: F401
+    import numcodecs  # noqa: F401
     import pydicom.pixels  # noqa: F401
     import scipy.ndimage  # noqa: F401
+    import tifffile  # noqa: F401
     import torch  # noqa: F401
 
     import gen_radiology.dicom_series  # noqa: F401

@@ -9,6 +9,7 @@ import re
 import struct
 import warnings
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ ENVI = (
     "ENVI\nsamples=7\nlines = 5\nbands = 3\ndata type = 5\ninterleave = bsq\nbyte order = 0\nheader offset = 0\n"
     "wavelength units = nm\nwavelength = {500,\n600,700}\nbbl={1,1,0}\ndata ignore value = 0\n"
 )
+MATLAB_7_3 = b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM"  # the start of its 512 bytes before the HDF5
 RECIPE = """# Seed of the fuzzer.
 gen = 1
 name = "seed"
@@ -98,7 +100,7 @@ def hdf5(matlab: bool = False, **settings: object) -> bytes:
         file.create_dataset("x", data=CUBE, **settings)
         file["wl"] = WAVELENGTHS
     made = out.getvalue()
-    return b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + made[128:] if matlab else made
+    return MATLAB_7_3 + made[len(MATLAB_7_3) :] if matlab else made
 
 
 def tiff(**settings: object) -> bytes:
@@ -109,6 +111,40 @@ def tiff(**settings: object) -> bytes:
     pages = np.ascontiguousarray(CUBE.transpose(2, 0, 1).astype("f4"))
     tifffile.imwrite(out, pages, photometric="minisblack", metadata=None, **settings)
     return out.getvalue()
+
+
+ZARR_2 = {
+    "zarr_format": 2, "shape": [5, 7, 3], "chunks": [5, 7, 2], "dtype": "<f8", "order": "C", "fill_value": 0,
+    "filters": None, "compressor": {"id": "zlib", "level": 1},
+}  # fmt: skip
+ZARR_3 = {
+    "zarr_format": 3, "node_type": "array", "shape": [5, 7, 3], "data_type": "float64", "fill_value": 0,
+    "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [5, 7, 2]}},
+    "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+    "codecs": [
+        {"name": "bytes", "configuration": {"endian": "little"}}, {"name": "gzip", "configuration": {"level": 1}},
+    ],
+    "attributes": {"wavelength_nm": WAVELENGTHS, "units": "counts"}, "dimension_names": ["y", "x", "band"],
+}  # fmt: skip
+
+
+def zarr_chunks(pack=zlib.compress) -> tuple[bytes, bytes]:
+    """The two chunks of CUBE cut as ZARR_2 and ZARR_3 say: bands 0 and 1, then band 2 and padding."""
+    padded = np.concatenate([CUBE, np.zeros((5, 7, 1))], axis=2)
+    first, second = (np.ascontiguousarray(padded[..., k : k + 2]).tobytes() for k in (0, 2))
+    return pack(first), pack(second)
+
+
+def gzipped(data: bytes) -> bytes:
+    return gzip.compress(data, mtime=0)
+
+
+def zarr(version: int = 3, stored: tuple[bytes, ...] | None = None, **keys: object) -> dict[str, bytes]:
+    """The files of a zarr array by name. stored: its chunks, as packed. keys: of its metadata, unchecked."""
+    meta = json.dumps({**(ZARR_3 if version == 3 else ZARR_2), **keys}).encode()
+    if version == 3:
+        return {"zarr.json": meta, **dict(zip(("c/0/0/0", "c/0/0/1"), stored or zarr_chunks(gzipped)))}
+    return {".zarray": meta, **dict(zip(("0.0.0", "0.0.1"), stored or zarr_chunks()))}
 
 
 def nifti(packed: bool = False, big: bool = False, two: bool = False, **fields: object) -> bytes:

@@ -75,7 +75,7 @@ def change(path, **keys):
         ({"shape": [10**6, 10**6, 10]}, r"key 'shape' (promises \d+ bytes|of shape .* damaged|lies in \d+ pieces)"),
         ({"shape": "many"}, "key 'shape' is 'many', expected a list of whole numbers"),
         ({"chunks": [0, 7, 2]}, "has pieces of"),
-        ({"chunks": [1 << 40, 7, 2]}, "bytes for a chunk of|promises"),
+        ({"chunks": [1 << 40, 7, 2]}, "bytes for a chunk of|promises|unpacks to"),
         ({"filters": [{"id": "delta"}]}, "key 'filters'"),
         ({"compressor": {"id": "jpeg"}}, "compression 'jpeg' is not read"),
         ({"dtype": "|O"}, "no 3-D array"),
