@@ -1,18 +1,20 @@
 """Samplers at equal network evaluations on one fitted prior: Frechet distance to validation, table and figure.
 
     gen run recipes/lidc_ddpmpp_phantom.toml
-    OMP_NUM_THREADS=1 python benchmarks/samplers.py runs/lidc-ddpmpp-phantom [-n 256] [--budgets 20,50,100,300]
+    OMP_NUM_THREADS=1 python benchmarks/samplers.py runs/lidc-ddpmpp-phantom [-n 256] [--columns 20,50,20:edm,300]
 
 Every sampler starts from the same noise and is given a budget of network evaluations: one a step of ancestral, DDIM,
 Euler-Maruyama, DPM++ and UniPC, two of Heun and predictor-corrector; the adaptive ODE solver takes what its tolerance
-needs, which is counted. Distances are those of the recipe's metric `fid`, with its interval and floor. Written between
-the markers of docs/results.md, and as docs/images/samplers.svg.
+needs, which is counted. "20:edm" is a budget of 20 with [sample] spacing = "edm". Distances are those of the recipe's
+metric `fid`, with its interval and floor. Kept in results/samplers.json (what is there already is not measured again),
+written between the markers of docs/results.md, and as docs/images/samplers.svg.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,7 @@ SAMPLERS = {  # name: network evaluations a step
     "heun": 2,
 }
 LONG = 100  # evaluations
+KEPT = Path(__file__).resolve().parent / "results" / "samplers.json"
 TOLERANCES = (1e-1, 1e-2, 1e-3)  # of the adaptive solver
 MARKS = dict(zip((*SAMPLERS, "ode"), "osD^v<>P*"))
 
@@ -65,9 +68,12 @@ class Distances:
         return next(v for v in values if v["name"] == "fid" and v["source"] == "synthetic")
 
 
-def draw(ctx: RunContext, sampler: Any, steps: int, n: int) -> tuple[torch.Tensor, int, float]:
+Column = tuple[int, str]  # network evaluations, spacing
+
+
+def draw(ctx: RunContext, sampler: Any, steps: int, spacing: str, n: int) -> tuple[torch.Tensor, int, float]:
     """(volumes, network evaluations of a sample, seconds) of n samples under the run's conditions."""
-    prior, options = ctx.prior(), evolve(ctx.recipe.sample, steps=steps, guidance=1.0)
+    prior, options = ctx.prior(), evolve(ctx.recipe.sample, steps=steps, spacing=spacing, guidance=1.0)
     seed, volumes, calls, start = sample_seed(ctx), [], [], time.perf_counter()
     told = SampleConditions(ctx, seed) if ctx.recipe.conditions else None
     watch = lambda t, *_: calls.append(t)
@@ -81,31 +87,38 @@ def draw(ctx: RunContext, sampler: Any, steps: int, n: int) -> tuple[torch.Tenso
     return torch.cat(volumes), round(len(calls) / len(chunks)), time.perf_counter() - start
 
 
-def measure(ctx: RunContext, budgets: list[int], n: int, long: list[str]) -> list[dict[str, Any]]:
-    """A row for every sampler and budget; beyond LONG evaluations only of the samplers named."""
-    distances, rows = Distances(ctx), []
+class Rows:
+    """What was measured of one run with n samples: kept as JSON after every row."""
 
-    def row(name: str, settings: dict[str, Any], steps: int, budget: int | None) -> None:
-        component = ctx.registry.get("sampler", name)
+    def __init__(self, ctx: RunContext, run: Path, n: int):
+        self.ctx, self.n, self.distances = ctx, n, None
+        self.head = {"run": run.name, "n": n, "seed": sample_seed(ctx)}
+        kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+        self.rows = kept["rows"] if {k: kept.get(k) for k in self.head} == self.head else []
+
+    def find(self, name: str, budget: int | None, spacing: str, settings: dict[str, Any]) -> dict[str, Any] | None:
+        wanted = {"sampler": name, "budget": budget, "spacing": spacing, "settings": settings}
+        return next((row for row in self.rows if wanted.items() <= row.items()), None)
+
+    def measure(self, name: str, budget: int | None, spacing: str, settings: dict[str, Any], steps: int) -> None:
+        if self.find(name, budget, spacing, settings):
+            return
+        self.distances = self.distances or Distances(self.ctx)
+        component = self.ctx.registry.get("sampler", name)
         sampler = component.build(component.options_class()(**settings), None)
-        x, calls, seconds = draw(ctx, sampler, steps, n)
-        found = distances.of(x) if torch.isfinite(x).all() else {"value": float("nan"), "low": None, "high": None}
-        facts = {"sampler": name, "settings": settings, "budget": budget, "evaluations": calls, "seconds": seconds}
-        rows.append({**facts, **found})
-        print(f"{name:20s} {calls:5d} evaluations  {found['value']:.4g}  {seconds:.0f} s", flush=True)
-
-    for budget in budgets:
-        for name, each in SAMPLERS.items():
-            if budget <= LONG or not long or name in long:
-                row(name, {}, max(1, budget // each), budget)
-    for tolerance in TOLERANCES:
-        row("ode", {"rtol": tolerance, "atol": tolerance}, 1, None)
-    return rows
+        x, calls, seconds = draw(self.ctx, sampler, steps, spacing, self.n)
+        found = {"value": None, "low": None, "high": None, "floor": None}
+        if torch.isfinite(x).all():
+            found = {key: value for key, value in self.distances.of(x).items() if key in found}
+        facts = {"sampler": name, "settings": settings, "budget": budget, "spacing": spacing}
+        self.rows.append({**facts, "evaluations": calls, "seconds": round(seconds, 1), **found})
+        atomic.write_json(KEPT, {**self.head, "rows": self.rows})
+        print(f"{name:20s} {calls:5d} evaluations, {spacing:8s} {found['value']}  {seconds:.0f} s", flush=True)
 
 
 def cell(row: dict[str, Any] | None) -> str:
     """A distance with its interval; a dash where none was taken."""
-    if row is None:
+    if row is None or row["value"] is None:
         return "-"
     interval = f" [{row['low']:.3g}, {row['high']:.3g}]" if row["low"] is not None else ""
     return f"{row['value']:.3g}{interval}"
@@ -115,46 +128,64 @@ def floor_of(rows: list[dict[str, Any]]) -> float | None:
     return next((r["floor"] for r in rows if r.get("floor") is not None), None)
 
 
-def table(rows: list[dict[str, Any]], budgets: list[int], n: int, run: Path) -> str:
-    """Markdown: samplers by budget, the adaptive solver beside what it took."""
-    by = {(r["sampler"], r["budget"]): r for r in rows}
-    floor = floor_of(rows)
+def titled(column: Column) -> str:
+    budget, spacing = column
+    return f"{budget} evaluations" + ("" if spacing == "path" else f", {spacing}")
+
+
+def table(found: Rows, columns: list[Column]) -> str:
+    """Markdown: samplers by column, the adaptive solver beside what it took."""
+    floor = floor_of(found.rows)
     said = f", floor {floor:.3g}" if floor is not None else ""
     lines = [
-        f"`python benchmarks/samplers.py runs/{run.name} -n {n}`: N = {n} samples from the same noise, Frechet",
-        f"distance to validation (`metrics.fid`, 95 % interval){said}.",
+        f"`python benchmarks/samplers.py runs/{found.head['run']} -n {found.n}`: N = {found.n} samples from the same",
+        f"noise, Frechet distance to validation (`metrics.fid`, 95 % interval){said}.",
         "",
-        f"| sampler | {' | '.join(f'{b} evaluations' for b in budgets)} |",
-        f"| --- |{' --- |' * len(budgets)}",
+        f"| sampler | {' | '.join(map(titled, columns))} |",
+        f"| --- |{' --- |' * len(columns)}",
     ]
-    lines += [f"| {name} | {' | '.join(cell(by.get((name, b))) for b in budgets)} |" for name in SAMPLERS]
+    row = lambda name: [cell(found.find(name, *column, {})) for column in columns]
+    lines += [f"| {name} | {' | '.join(row(name))} |" for name in SAMPLERS]
     adaptive = [
         f"{r['evaluations']} evaluations at tolerance {r['settings']['rtol']:g}: {cell(r)}"
-        for r in rows
+        for r in found.rows
         if r["sampler"] == "ode"
     ]
     lines += ["", f"The adaptive ODE solver: {'; '.join(adaptive)}."]
     lines += ["", "![Frechet distance over network evaluations](images/samplers.svg)"]
-    few, many = min(budgets), max(budgets)
-    slow = by["ddpm", many]["value"]
-    lines += ["", f"With {few} evaluations against ancestral sampling with {many} ({slow:.3g}; mark: at most +10 %):"]
-    for name in ("dpm++2m", "dpm++2m-sde"):
-        quick = by[name, few]["value"]
-        lines += [f"- {name} {quick:.3g}, {100 * (quick / slow - 1):+.0f} %"]
+    few, many = min(c[0] for c in columns), max(c[0] for c in columns)
+    slow = found.find("ddpm", many, "path", {})
+    if slow:
+        lines += [
+            "",
+            f"In {few} evaluations, against ancestral sampling in {many} ({cell(slow)}; mark: at most +10 %):",
+        ]
+        for name in ("dpm++2m", "dpm++2m-sde"):
+            for column in (c for c in columns if c[0] == few):
+                quick = found.find(name, *column, {})
+                if quick:
+                    change = 100 * (quick["value"] / slow["value"] - 1)
+                    lines.append(f"- {name}, {titled(column)}: {quick['value']:.3g}, {change:+.0f} %")
     return "\n".join(lines)
 
 
 def figure(rows: list[dict[str, Any]], path: Path) -> None:
-    """Distance over evaluations, a line a sampler."""
+    """Distance over evaluations, a line a sampler; dashed where the times are not the path's own."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    fig, ax = plt.subplots(figsize=(7, 4.2), layout="constrained")
-    for name, mark in MARKS.items():
-        mine = sorted((r["evaluations"], r["value"]) for r in rows if r["sampler"] == name)
-        ax.plot(*zip(*mine), marker=mark, ms=5, lw=1.2, label=name)
+    plt.rcParams["svg.hashsalt"] = "samplers"
+    fig, ax = plt.subplots(figsize=(7, 4.6), layout="constrained")
+    for i, (name, mark) in enumerate(MARKS.items()):
+        for spacing in sorted({r["spacing"] for r in rows}, key=lambda s: s != "path"):
+            those = [r for r in rows if (r["sampler"], r["spacing"]) == (name, spacing) and r["value"] is not None]
+            mine = sorted((r["evaluations"], r["value"]) for r in those)
+            if mine:
+                own = spacing == "path"
+                label = name if own else None
+                ax.plot(*zip(*mine), color=f"C{i}", marker=mark, ms=5, lw=1.2, ls="-" if own else "--", label=label)
     floor = floor_of(rows)
     if floor is not None and floor > 0:
         ax.axhline(floor, color="0.6", lw=1, ls="--")
@@ -170,21 +201,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("-n", type=int, default=256)
-    parser.add_argument("--budgets", default="20,50,100,300")
-    parser.add_argument("--long", default="", help=f"the only samplers asked for more than {LONG} evaluations")
+    parser.add_argument("--columns", default="20,50,20:edm,50:edm,300", help="evaluations[:spacing], comma between")
+    parser.add_argument("--long", default="ddpm,euler-maruyama", help=f"who is asked for more than {LONG} evaluations")
     parser.add_argument("--page", type=Path, default=Path("docs/results.md"))
     asked = parser.parse_args()
-    budgets = [int(b) for b in asked.budgets.split(",")]
+    parted = [column.partition(":") for column in asked.columns.split(",")]
+    columns = [(int(budget), spacing or "path") for budget, _, spacing in parted]
     recipe, registry, folder = open_run(asked.run)
     ctx = RunContext(recipe, registry, folder, torch.device("cpu"), Silent(), StopFlag())
-    rows = measure(ctx, budgets, asked.n, [name for name in asked.long.split(",") if name])
-    figure(rows, asked.page.parent / "images" / "samplers.svg")
-    text = asked.page.read_text()
-    if BEGIN not in text:
-        text = f"{text.rstrip()}\n\n## Samplers at equal cost\n\n{BEGIN}\n{END}\n"
-    before, _, rest = text.partition(BEGIN)
-    body = table(rows, budgets, asked.n, asked.run)
-    atomic.write_text(asked.page, f"{before}{BEGIN}\n\n{body}\n\n{END}{rest.partition(END)[2]}")
+    found = Rows(ctx, asked.run, asked.n)
+    for budget, spacing in columns:
+        for name, each in SAMPLERS.items():
+            if budget <= LONG or name in asked.long.split(","):
+                found.measure(name, budget, spacing, {}, max(1, budget // each))
+    for tolerance in TOLERANCES:
+        found.measure("ode", None, "path", {"rtol": tolerance, "atol": tolerance}, 1)
+    figure(found.rows, asked.page.parent / "images" / "samplers.svg")
+    before, _, rest = asked.page.read_text().partition(BEGIN)
+    atomic.write_text(asked.page, f"{before}{BEGIN}\n\n{table(found, columns)}\n\n{END}{rest.partition(END)[2]}")
 
 
 if __name__ == "__main__":
