@@ -189,8 +189,12 @@ def figure(rows: list[dict[str, Any]], path: Path) -> None:
     floor = floor_of(rows)
     if floor is not None and floor > 0:
         ax.axhline(floor, color="0.6", lw=1, ls="--")
-        ax.text(ax.get_xlim()[1], floor, " floor", va="center", fontsize=8, color="0.4")
+        across = ax.get_yaxis_transform()
+        ax.text(0.98, floor, "training volumes", va="top", ha="right", fontsize=8, color="0.4", transform=across)
     ax.set(xscale="log", yscale="log", xlabel="network evaluations a sample", ylabel="Frechet distance to validation")
+    for axis, at in ((ax.xaxis, (20, 50, 100, 300)), (ax.yaxis, (5, 10, 20, 50, 100, 200))):
+        axis.set_ticks(at, labels=map(str, at))
+        axis.set_minor_formatter("")
     ax.grid(alpha=0.25)
     ax.legend(fontsize=8, ncols=2)
     path.parent.mkdir(parents=True, exist_ok=True)
