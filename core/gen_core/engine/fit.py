@@ -89,7 +89,8 @@ def fit(
     """Fit `trainable` and leave weights.safetensors and weights.json in `folder`; goes on from its checkpoints.
 
     On return the module holds the weights that were written: the averaged ones where `options.ema` is on, the
-    best by `options.select` where that is set. header: JSON kept with the weights (recipe, plugin versions).
+    best by `options.select` where that is set; cut over the processes with `options.shard`.
+    header: JSON kept with the weights (recipe, plugin versions).
     scores: more validation values, of the module as it is when called (averaged weights, eval mode); asked before the
     first step too, which tells what is wrong with them before the fit and where it started.
     ranks: the processes that share each batch; all of them call this with the same arguments, and what events,

@@ -78,10 +78,9 @@ class Gradients:
                 if not out_of_memory(error):
                     raise
                 if now.shards:
-                    smaller = 2 * now.micro_batches
                     raise RunError(
                         f"{now.stage}: out of memory in step {now.done + 1}; with fit.shard it is not tried again in "
-                        f"smaller pieces: set fit.accumulate = {smaller}, or start more processes"
+                        f"smaller pieces: raise fit.accumulate = {now.micro_batches}, or start more processes"
                     ) from error
                 if not self._can_be_smaller:
                     raise RunError(

@@ -37,10 +37,8 @@ class Records:
             return
         now.doing = "saving a checkpoint"
         aside = weights is not None  # from a second thread, which must not speak to other processes
-        if now.shards:
-            if aside:
-                return
-            now.ranks.exchange()
+        if aside and now.shards:
+            return
         weights = self._whole(now.module.state_dict() if weights is None else weights)
         ema, extra_state = self._whole(self._ema.state()), now.module.extra_state()
         optimizers = {name: self._whole(group.state()) for name, group in self._groups.items()}
@@ -78,6 +76,8 @@ class Records:
     def _whole(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Of weights that are cut, the whole, in the first process; all call this."""
         now = self._now
+        if now.shards:
+            now.ranks.exchange()
         with now.together():
             return now.shards.whole(tensors)
 

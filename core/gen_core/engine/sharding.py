@@ -94,10 +94,8 @@ class Shards:
         """The inverse of `whole`: of each tensor that is cut, this process's piece."""
         cut = {key: self._parameter(key, value) for key, value in tensors.items()}
         # another shape is left to whoever loads it, who can name it
-        return {
-            key: value if cut[key] is None or value.shape != cut[key].shape else _piece(value, cut[key])  # type: ignore[union-attr]
-            for key, value in tensors.items()
-        }
+        fits = lambda value, parameter: parameter is not None and value.shape == parameter.shape
+        return {k: _piece(v, cut[k]) if fits(v, cut[k]) else v for k, v in tensors.items()}  # type: ignore[arg-type]
 
     def _parameter(self, key: str, value: Tensor) -> nn.Parameter | None:
         """The cut parameter that `key` belongs to; None for what is whole: a count of steps, other parameters."""
@@ -124,14 +122,9 @@ def like(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, 
     """Whole tensors cut as those of the same name in `own`, a module's state dict; plain ones as they are."""
     found = dict(tensors)
     for name, value in own.items():
-        if name in found and hasattr(value, "placements"):
+        if name in found and hasattr(value, "placements"):  # as only distributed tensors have
             found[name] = _assembled(_piece(found[name], value).to(value.device), value)
     return found
-
-
-def is_cut(value: Tensor) -> bool:
-    """Whether a tensor of a state dict is only this process's part of it."""
-    return hasattr(value, "placements")
 
 
 def _piece(whole: Tensor, cut: Tensor) -> Tensor:

@@ -118,6 +118,27 @@ def cut():
     return ddpm3d(1)
 
 
+def unet():
+    from gen_diffusion.diffusion_unet import build
+    from gen_diffusion.diffusion_unet_options import DiffusionUnet
+
+    options = DiffusionUnet(
+        channels=(8, 16), attention=(False, True), head_channels=8, norm_groups=4, blocks=1, steps=20
+    )  # fmt: skip
+    return build(options, PriorContext((2, 2, 4, 6))), volumes(7, 2, 2, 4, 6)
+
+
+def score():
+    from gen_diffusion.ddpmpp import build
+    from gen_diffusion.ddpmpp_options import Ddpmpp
+
+    options = Ddpmpp(
+        base=8, multipliers=(1, 2), attention=(False, True), norm_groups=4, blocks=1, progressive_input="residual",
+        dropout=0.0,  # the mask of one row alone is drawn in another order of memory
+    )  # fmt: skip
+    return build(options, PriorContext((2, 2, 4, 6))), volumes(7, 2, 2, 4, 6)
+
+
 def failing(fault: str):
     """A network that fails in the second process: NaN in its samples, or an error in the middle of its forward."""
     module, z = cut()
@@ -171,6 +192,8 @@ BUILD = {
     "slow": lambda: (Plain(), volumes(7, 1, 2, 3, 4)),
     "drifting": lambda: (Drifting(), volumes(7, 1, 2, 3, 4)),
     **{case: cut for case in ("whole", "whole-adam", "cut", "cut-adam", "slow-cut", "cut-by-samples")},
+    **{case: unet for case in ("whole-unet", "cut-unet")},
+    **{case: score for case in ("whole-score", "cut-score")},
     "cut-nan": lambda: failing("nan"),
     "cut-error": lambda: failing("error"),
     "cut-gan": dcgan,
@@ -189,6 +212,8 @@ SETTINGS = {
     "whole-adam": ADAM,
     "cut-adam": ADAM | CUT,
     "slow-cut": CUT | {"accumulate": 2, "steps": 8, "checkpoint_every": 3, "validate_every": 0},
+    **{case: DESCENT for case in ("whole-unet", "whole-score")},
+    **{case: DESCENT | CUT | {"checkpoint_activations": True} for case in ("cut-unet", "cut-score")},
     "cut-nan": CUT,
     "cut-error": CUT,
     "cut-gan": CUT,
@@ -360,8 +385,8 @@ def main(folder: Path, meeting: str, cases: list[str]) -> int:
                         print(f"{case}: {said}: {type(error).__name__}: {error}", flush=True)
                         if ranks.lifeline.lost or stop.requested and case.startswith("slow"):
                             raise
-        except GenError as error:
-            return error.exit_code
+        except (GenError, ValueError) as error:
+            return getattr(error, "exit_code", 5)
     return code
 
 

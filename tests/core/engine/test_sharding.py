@@ -152,13 +152,26 @@ def test_what_two_processes_began_one_goes_on_with(one, two, tmp_path):
     assert_equal(tmp_path / "weights.safetensors", one / "weights.safetensors")
 
 
-@pytest.mark.slow
-def test_three_processes_go_on_with_uneven_and_empty_pieces(one, two, tmp_path):
-    halfway(two[0] / "cut", tmp_path / "cut")
-    with ranked.started(tmp_path, 3, "cut") as processes:
+@pytest.fixture(scope="module")
+def three(two, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("three")
+    halfway(two[0] / "cut", folder / "cut")
+    with ranked.started(folder, 3, "cut", "cut-unet", "cut-score") as processes:
         found = processes.finished()
     assert [code for code, _ in found] == [0, 0, 0], found
-    assert_equal(tmp_path / "cut" / "weights.safetensors", one / "weights.safetensors")
+    return folder
+
+
+@pytest.mark.slow
+def test_three_processes_go_on_with_uneven_and_empty_pieces(one, three):
+    assert_equal(three / "cut" / "weights.safetensors", one / "weights.safetensors")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prior", ["unet", "score"])
+def test_other_networks_are_cut_too_their_activations_computed_again(three, tmp_path, prior):
+    alone(tmp_path, f"whole-{prior}")
+    assert_equal(three / f"cut-{prior}" / "weights.safetensors", tmp_path / "weights.safetensors")
 
 
 def test_not_a_number_stops_all_and_names_the_process_and_its_samples(again):

@@ -22,8 +22,16 @@ def test_objects_that_are_no_settings_are_refused():
 
 
 def test_settings_that_only_change_how_a_fit_is_run_do_not_count():
-    fit = {"steps": 5, "log_every": 1, "checkpoint_every": 2, "workers": 0, "validate_every": 3, "select": ""}
-    other = {**fit, "log_every": 9, "checkpoint_every": 9, "workers": 4, "validate_every": 9}
+    fit = {
+        "steps": 5,
+        "log_every": 1,
+        "checkpoint_every": 2,
+        "workers": 0,
+        "validate_every": 3,
+        "select": "",
+        "shard": False,
+    }
+    other = {**fit, "log_every": 9, "checkpoint_every": 9, "workers": 4, "validate_every": 9, "shard": True}
     assert depends({"fit": fit}) == depends({"fit": other})
     assert depends({"fit": fit}) != depends({"fit": {**fit, "steps": 6}})
 
