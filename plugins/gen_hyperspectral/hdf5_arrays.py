@@ -77,6 +77,8 @@ def attributes(item: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in item.attrs:
         try:
+            if not _small(item.attrs.get_id(name)):
+                continue
             value = item.attrs[name]
         except (OSError, TypeError, ValueError, KeyError, RuntimeError):
             continue
@@ -84,6 +86,16 @@ def attributes(item: Any) -> dict[str, Any]:
         value = value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value
         found[name] = value
     return found
+
+
+def _small(attribute: Any) -> bool:
+    """Whether a value is numbers or texts, and few: a damaged shape has the library go on for hours."""
+    import h5py
+
+    dtype = attribute.dtype
+    text = dtype.kind == "S" or h5py.check_string_dtype(dtype) is not None
+    count = math.prod(attribute.shape or ())
+    return (dtype.kind in "buif" or text) and count * dtype.itemsize <= VECTOR_VALUES
 
 
 def vector(path: Path, name: str, item: Any) -> np.ndarray:

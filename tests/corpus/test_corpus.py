@@ -15,15 +15,18 @@ import corpus_cases  # noqa: E402
 
 SECONDS, MEGABYTES = 10, 400  # a file
 CASES = {case.name: case for case in corpus_cases.cases()}
+SPREAD = 3  # by default every third case, with the slow tests all of them
+PARAMS = [pytest.param(name, marks=[pytest.mark.slow] * bool(n % SPREAD)) for n, name in enumerate(CASES)]
 pytestmark = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is measured as on Linux")
 
 
 @pytest.fixture(scope="module")
-def walked(tmp_path_factory):
+def walked(tmp_path_factory, request):
     """name -> what became of it; a case that ended the process is called so, and the next ones walked without it."""
     folder = tmp_path_factory.mktemp("corpus")
     told = []
-    for case in CASES.values():
+    asked = {item.callspec.params.get("name") for item in request.session.items if hasattr(item, "callspec")}
+    for case in (case for case in CASES.values() if case.name in asked):
         corpus_cases.write(case, folder)
         told.append({"name": case.name, "words": case.words})
     (folder / "cases.json").write_text(json.dumps(told))
@@ -43,7 +46,7 @@ def walked(tmp_path_factory):
     return found
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", PARAMS)
 def test_malformed_files_end_in_one_line(name, walked):
     case, row = CASES[name], walked[name]
     said = row["said"]

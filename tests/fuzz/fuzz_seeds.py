@@ -113,6 +113,16 @@ def tiff(**settings: object) -> bytes:
     return out.getvalue()
 
 
+def tiff_band(number: int, **settings: object) -> bytes:
+    """One band of the cube, 5 x 7 pixels."""
+    import tifffile
+
+    out = io.BytesIO()
+    band = np.ascontiguousarray(60_000 * CUBE[..., number]).astype("u2")
+    tifffile.imwrite(out, band, photometric="minisblack", metadata=None, **settings)
+    return out.getvalue()
+
+
 ZARR_2 = {
     "zarr_format": 2, "shape": [5, 7, 3], "chunks": [5, 7, 2], "dtype": "<f8", "order": "C", "fill_value": 0,
     "filters": None, "compressor": {"id": "zlib", "level": 1},

@@ -10,11 +10,14 @@ import importlib.util
 import io
 import json
 import os
+import random
+import shutil
 import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import fuzz_hdf5
 import fuzz_seeds as seeds
 import numpy as np
 from attrs import frozen
@@ -33,6 +36,7 @@ class Target:
     packages: tuple[str, ...]
     tokens: tuple[bytes, ...] = ()
     needs: tuple[str, ...] = ()  # modules without which the target does not exist
+    mutate: Callable[[random.Random, bytes], bytes] | None = None  # in the terms of the format, beside plain mutation
 
     @property
     def there(self) -> bool:
@@ -73,14 +77,17 @@ def _describe(raw: object) -> None:
 
 def _reader(module: str, options: str, name: str) -> Callable[[Path, bytes], object]:
     def use(folder: Path, data: bytes) -> None:
-        package = importlib.import_module(f"gen_hyperspectral.{module}")
-        settings = getattr(importlib.import_module("gen_hyperspectral.reader_options"), options)()
         path = seeds.write(folder, name, data)
-        reader = package.build(settings)
-        if reader.recognizes(path):
-            _describe(reader.open(path, guess=True))
+        _open(module, options, path)
 
     return use
+
+
+def _open(module: str, options: str, path: Path) -> None:
+    package = importlib.import_module(f"gen_hyperspectral.{module}")
+    reader = package.build(getattr(importlib.import_module("gen_hyperspectral.reader_options"), options)())
+    if reader.recognizes(path):
+        _describe(reader.open(path, guess=True))
 
 
 def _sidecar(folder: Path, data: bytes) -> None:
@@ -253,6 +260,107 @@ def _npz_member(folder: Path, data: bytes) -> None:
     _reader("read_npy", "NpyReader", "a.npz")(folder, out.getvalue())
 
 
+def _nifti_cube(folder: Path, data: bytes) -> None:
+    """Plain, then packed soundly: a checksum would stop every mutation."""
+    read = lambda name, content: _reader("read_nifti_cube", "NiftiCubeReader", name)(folder, content)
+    try:
+        read("a.nii", data)
+    finally:
+        read("a.nii.gz", seeds.gzipped(data))
+
+
+PARTS = b"\n--chunk--\n"
+VERSION_3 = b"zarr.json\n"
+CHUNK_NAMES = ("0.0.0", "0.0.1", "0/0/0", "0/0/1", "c/0/0/0", "c/0/0/1", "c.0.0.0", "c.0.0.1")
+
+
+def _zarr(folder: Path, data: bytes) -> None:
+    """The name of the metadata, the metadata, then two chunks, under every name that chunks can have."""
+    root = folder / "a.zarr"
+    shutil.rmtree(root, ignore_errors=True)
+    version = 3 if data.startswith(VERSION_3) else 2
+    meta, *chunks = data.removeprefix(VERSION_3).split(PARTS)
+    files = {"zarr.json" if version == 3 else ".zarray": meta}
+    files |= {name: chunks[n % len(chunks)] for n, name in enumerate(CHUNK_NAMES)} if chunks else {}
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    _open("read_zarr", "ZarrReader", root)
+
+
+def _zarr_seeds() -> list[bytes]:
+    made = []
+    for version, head in ((2, b""), (3, VERSION_3)):
+        meta, *chunks = seeds.zarr(version).values()
+        made.append(head + PARTS.join((meta, *chunks)))
+    for codec in ("blosc", "zstd", "lz4"):
+        import numcodecs
+
+        pack = {"blosc": numcodecs.Blosc, "zstd": numcodecs.Zstd, "lz4": numcodecs.LZ4}[codec]().encode
+        meta, *chunks = seeds.zarr(2, tuple(map(bytes, seeds.zarr_chunks(pack))), compressor={"id": codec}).values()
+        made.append(PARTS.join((meta, *chunks)))
+    return made
+
+
+def _mutated_zarr(rng: random.Random, data: bytes) -> bytes:
+    """Metadata changed as JSON, so that they stay JSON; or bytes of a chunk, packed soundly again."""
+    meta, *chunks = data.split(PARTS)
+    head = VERSION_3 if meta.startswith(VERSION_3) else b""
+    if chunks and rng.random() < 0.3:
+        at = rng.randrange(len(chunks))
+        chunks[at] = fuzz_hdf5.repacked(rng, chunks[at])
+        return PARTS.join((meta, *chunks))
+    try:
+        tree = json.loads(meta.removeprefix(head))
+    except (ValueError, RecursionError):
+        return data
+    for _ in range(rng.randint(1, 3)):
+        tree = _mutated_json(rng, tree)
+    return head + PARTS.join((json.dumps(tree).encode("utf-8", "replace"), *chunks))
+
+
+VALUES = (
+    None, True, 0, 1, -1, 2, 3, 7, 255, 2**31, 2**32, 2**47, 2**63, 10**400, 0.5, 1e308, float("nan"), "", "a\nb",
+    "/", "..", "NaN", "0x7ff8", "<f8", ">u2", "|b1", "|O", "|S9", "<c16", "float64", "uint8", "r16", "C", "F", "gzip",
+    "zlib", "blosc", "zstd", "lz4", "bytes", "transpose", "crc32c", "sharding_indexed", [], [0], [1, 0, 2], [3, 7, 5],
+    {}, {"name": "gzip"},
+)  # fmt: skip
+
+
+def _mutated_json(rng: random.Random, tree: object) -> object:
+    """One place of it changed, left out or doubled."""
+    if isinstance(tree, dict) and tree and rng.random() < 0.9:
+        key = rng.choice(sorted(tree))
+        kept = {k: v for k, v in tree.items() if k != key}
+        return kept if rng.random() < 0.1 else {**tree, key: _mutated_json(rng, tree[key])}
+    if isinstance(tree, list) and tree and rng.random() < 0.8:
+        at = rng.randrange(len(tree))
+        return tree[:at] + [_mutated_json(rng, tree[at])] * rng.choice((0, 1, 1, 1, 1, 2)) + tree[at + 1 :]
+    return rng.choice(VALUES)
+
+
+def _tiff_folder(folder: Path, data: bytes) -> None:
+    """A file name, then the TIFF of that name beside two sound ones."""
+    root = folder / "bands"
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir()
+    name, _, content = data.partition(b"\n")
+    name = name.replace(b"/", b"").replace(b"\0", b"")[:80] or b"a"
+    for sound, wave in (("eye_450nm.tif", 0), ("eye_550nm.tif", 1)):
+        (root / sound).write_bytes(seeds.tiff_band(wave))
+    Path(os.fsdecode(os.fsencode(root) + b"/" + name + b".tif")).write_bytes(content)
+    _open("read_tiff", "TiffReader", root)
+
+
+def _tiff_folder_seeds() -> list[bytes]:
+    packed = seeds.tiff_band(2, compression="zlib", predictor=2, rowsperstrip=2)
+    return [
+        b"eye_650nm\n" + seeds.tiff_band(2),
+        b"eye_1050nm\n" + packed,
+        b"eye_650nm\n" + seeds.tiff_band(2, tile=(16, 16)),
+    ]
+
+
 def _large(compress: str) -> bytes:
     return seeds.dicom(compress=compress, size=(33, 41))
 
@@ -283,11 +391,26 @@ TARGETS = {
     "mat": Target(_reader("read_mat", "MatReader", "a.mat"), lambda: [seeds.mat(False), seeds.mat(True)], CUBES),
     "hdf5": Target(
         _reader("read_hdf5", "Hdf5Reader", "a.h5"),
-        lambda: [seeds.hdf5(), seeds.hdf5(chunks=(2, 3, 3), compression="gzip")],
-        CUBES, (), ("h5py",),
+        fuzz_hdf5.seeds_of_hdf5, CUBES, (), ("h5py",), fuzz_hdf5.mutate,
     ),
     "mat-7.3": Target(
-        _reader("read_mat", "MatReader", "a.mat"), lambda: [seeds.hdf5(True)], CUBES, (), ("h5py",)
+        _reader("read_mat", "MatReader", "a.mat"), fuzz_hdf5.seeds_of_matlab, CUBES, (), ("h5py",), fuzz_hdf5.mutate
+    ),
+    "zarr": Target(
+        _zarr, _zarr_seeds, CUBES, (b'"order": "F"', b'"|O"', b"null", b"NaN", b"-1", b"1e999", PARTS),
+        ("numcodecs",), _mutated_zarr,
+    ),
+    "nifti-cube": Target(
+        _nifti_cube,
+        lambda: [seeds.nifti(), seeds.nifti(big=True), seeds.nifti(two=True), seeds.nifti(scl_slope=2.5, scl_inter=-3)],
+        CUBES,
+    ),
+    "nifti-cube-gz": Target(
+        _reader("read_nifti_cube", "NiftiCubeReader", "a.nii.gz"),
+        lambda: [seeds.nifti(True), seeds.nifti(True, two=True)], CUBES,
+    ),
+    "tiff-folder": Target(
+        _tiff_folder, _tiff_folder_seeds, (*CUBES, "tifffile"), (b"550nm", b"nm", b"\n"), ("tifffile",)
     ),
     "tiff": Target(
         _reader("read_tiff", "TiffReader", "a.tif"),
