@@ -56,6 +56,16 @@ def test_one_that_ends_without_a_word_is_named_in_all_others(three):
     assert sorted(ended) == [0, 2]
 
 
+@pytest.mark.parametrize("failing", [0, 2])
+def test_one_that_fails_where_nobody_can_leave_tells_all_others_why(three, failing):
+    lines, _ = three
+    lines[failing].fail("a volume of\nanother kind")
+    for line in lines:
+        if line.rank != failing:
+            assert line.lost_now.wait(20)
+            assert line.lost == f"process {failing} of 3: a volume of another kind"
+
+
 def test_a_good_bye_is_no_loss(three):
     lines, ended = three
     lines[2].close()
