@@ -168,9 +168,6 @@ def _elsewhere(bad: Callable[..., Case]) -> Iterator[Case]:
         file.create_dataset("wl", (3,), "f8", external=[("/dev/zero", 0, 24)])
 
     yield bad("external-wavelengths", made(vector), "'wl'", "other files")
-    layout = h5py.VirtualLayout(shape, "f8")
-    layout[:] = h5py.VirtualSource("secret.h5", "x", shape)
-    yield bad("virtual", made(lambda f: f.create_virtual_dataset("x", layout)), "other files", **secret)
 
 
 def matlab_7_3() -> Iterator[Case]:
