@@ -73,15 +73,16 @@ def test_single_steps_name_their_step(gen, fake_api):
 
 def test_more_samples_hand_every_option_on(gen, fake_api, tmp_path):
     words = "-n 9 --shard 2/3 --steps 10 --sampler ddim --format envi --seed 4 --device cpu --json"
-    words += " --condition kind=lesion --condition age=40 --mask lesion=m.nii --conditions val --guidance 2 --spacing edm"
+    words += " --condition kind=lesion --condition age=40 --mask lesion=m.nii --conditions val"
+    words += " --guidance 2 --spacing edm"
     result = gen("sample", "--run", "r", "--out", tmp_path, *words.split())
     assert json.loads(result.stdout)["samples"] == 7
     ((name, args, kwargs),) = fake_api.calls
     assert name == "sample_more" and args == (Path("r"), 9) and kwargs.pop("progress")
     assert kwargs == {
         "shard": (2, 3), "steps": 10, "sampler": "ddim", "format": "envi", "out": tmp_path, "seed": 4, "device": "cpu",
-        "fixed": {"kind": "lesion", "age": "40", "lesion": "m.nii"}, "conditions": "val", "guidance": 2.0, "spacing": "edm",
-        "dry_run": False,
+        "fixed": {"kind": "lesion", "age": "40", "lesion": "m.nii"}, "conditions": "val", "guidance": 2.0,
+        "spacing": "edm", "dry_run": False,
     }  # fmt: skip
 
 
