@@ -88,10 +88,11 @@ class RandomConv64(FeatureNetwork):
         at_once = max(1, CACHE_BYTES // (4 * prepared[0, 0].numel())) if prepared.device.type == "cpu" else 128
         maps = prepared.new_empty(min(at_once, len(picks)), *prepared.shape[2:])
         work = torch.empty_like(maps)
+        reds, greens, blues = (part.unbind(0) for part in prepared.unbind(1))
         found = []
         for some in picks.split(at_once):
-            for total, (red, green, blue) in zip(maps, some.tolist()):
-                torch.add(prepared[red, 0], prepared[green, 1], out=total).add_(prepared[blue, 2])
+            for total, (red, green, blue) in zip(maps.unbind(0), some.tolist()):
+                torch.add(reds[red], greens[green], out=total).add_(blues[blue])
             found.append(self._from_first(maps[: len(some)], work[: len(some)]))
         return torch.cat(found)
 
@@ -103,9 +104,9 @@ class RandomConv64(FeatureNetwork):
             flat = h.flatten(2)
             mean = flat.mean(2)
             # two passes: the variance of nearly flat maps must not be the difference of large numbers
-            centred = torch.sub(flat, mean[..., None], out=None if work is None else work.flatten(2))
-            found += [mean, centred.square_().mean(2).sqrt()]
-            work = None  # it fits the first layer only
+            room = None if work is None else work.view(-1)[: flat.numel()].view_as(flat)
+            centred = torch.sub(flat, mean[..., None], out=room)
+            found += [mean, torch.linalg.vector_norm(centred, dim=2) / flat.shape[2] ** 0.5]
             if kernel is not None:
                 h = _strided(h, kernel, bias)
         return torch.cat(found, 1)
