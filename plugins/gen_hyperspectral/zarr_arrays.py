@@ -7,7 +7,6 @@ Source: Zarr core specification 3.0 and 2; codecs "bytes", "transpose", "gzip", 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import re
