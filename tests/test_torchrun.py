@@ -140,18 +140,18 @@ def wait_for(found, processes, seconds: float = 200) -> None:
 
 @pytest.mark.slow
 def test_a_run_whose_process_is_killed_goes_on_to_the_bits_of_one_that_was_not(tmp_path):
-    gen(2, tmp_path, "run", RECIPE, "--out", "whole")
-    processes = start(2, tmp_path, "run", RECIPE, "--out", "cut")
-    wait_for(lambda: list((tmp_path / "cut").glob("steps/fit.codec/checkpoints/step-*")), processes)
+    gen(2, tmp_path, "run", RECIPE, "--out", "one/whole")  # runs beside each other share equal steps
+    processes = start(2, tmp_path, "run", RECIPE, "--out", "two/cut")
+    wait_for(lambda: list((tmp_path / "two" / "cut").glob("steps/fit.codec/checkpoints/step-*")), processes)
     os.killpg(processes[1].pid, signal.SIGKILL)
     began = time.monotonic()
     codes, texts = end(processes)
     assert time.monotonic() - began < 15
     assert codes == [5, -signal.SIGKILL]
     assert "process 1 of 2 ended without a word" in texts[0].splitlines()[-1]
-    gen(2, tmp_path, "run", RECIPE, "--out", "cut")
+    gen(2, tmp_path, "run", RECIPE, "--out", "two/cut")
     patterns = ("*.safetensors", "metrics.json", "manifest.json", "*.npy")
-    assert digests(tmp_path / "cut", *patterns) == digests(tmp_path / "whole", *patterns)
+    assert digests(tmp_path / "two" / "cut", *patterns) == digests(tmp_path / "one" / "whole", *patterns)
 
 
 @pytest.mark.slow
