@@ -74,3 +74,11 @@ def test_the_dry_run_of_672_names_shapes_parameters_memory_and_what_is_missing(t
     assert steps == [*fits, "evaluate", "report"]
     assert found["parameters"]["features.moco"] == pytest.approx(27.8e6, rel=0.05)  # a ResNet-50 and its head
     assert found["memory_gib"]["fit.features.moco"] > 1
+
+
+def test_the_dry_run_tells_what_of_a_fit_several_processes_would_divide(tmp_path):
+    request = RunRequest(RECIPES / "hyperspectral_672.toml", ("prior.fit.shard=true",), tmp_path / "run")
+    found = plan(request)
+    note = next(note for note in found["notes"] if "shard" in note)
+    states = found["parameters"]["prior"] * 4 * 5 / 2**30  # weights, gradients, two moments and their average
+    assert f"of {found['memory_gib']['fit.prior']:.2f} GiB, {states:.2f} (weights" in note

@@ -75,13 +75,24 @@ def _by_group(name: str, module: Any) -> dict[str, int]:
     return {name: counts[first], **{f"{name}.{group}": counts[group] for group in others}}
 
 
-def _training_gib(parameters: int, activations: int, fit: Any) -> float:
-    """Weights, gradients, two Adam moments and the average in float32, and the activations of one micro-batch."""
+def _training_gib(parameters: int, activations: int, fit: Any) -> tuple[float, float]:
+    """(weights, gradients, two Adam moments and the average in float32; the activations of one micro-batch)."""
     copies = 4 + (1 if fit.ema else 0)
     micro = fit.batch // fit.accumulate
     half = 0.5 if fit.precision == "bf16" else 1.0
     kept = activations * micro * half * (0.35 if fit.checkpoint_activations else 1.0)
-    return (parameters * 4 * copies + kept) / 2**30
+    return parameters * 4 * copies / 2**30, kept / 2**30
+
+
+def _forecast_fit(table: Any, parameters: int, activations: int, plan: dict[str, Any], notes: list[str]) -> None:
+    """Memory of a fit on one process, and what several would divide."""
+    states, kept = _training_gib(parameters, activations, table.options.fit)
+    plan["memory_gib"][f"fit.{table.name}"] = round(states + kept, 2)
+    if table.options.fit.shard:
+        notes.append(
+            f"[{table.name}] shard: of {states + kept:.2f} GiB, {states:.2f} (weights, gradients, moments, averages) "
+            f"are divided by the number of processes, {kept:.2f} (activations) by as many as a micro-batch has rows"
+        )
 
 
 def describe(ctx: RunContext, steps: list[StepSpec]) -> dict[str, Any]:
@@ -180,7 +191,7 @@ def _networks(ctx: RunContext, spec: VolumeSpec, shapes: list[str], plan: dict[s
             raise GenError(f"[codec] says latents are {shape} but makes {tuple(z.shape[1:])}")
         plan["gflop"].update(encode=round(gflop_up, 1), decode=round(gflop_down, 1))
         if is_trainable(table):
-            plan["memory_gib"]["fit.codec"] = round(_training_gib(_count(codec), up + down, table.options.fit), 2)
+            _forecast_fit(table, _count(codec), up + down, plan, notes)
             others = list(codec.groups())[1:]
             if others:
                 notes.append(f"[codec] memory: without the activations of its {', '.join(others)}")
@@ -205,7 +216,7 @@ def _networks(ctx: RunContext, spec: VolumeSpec, shapes: list[str], plan: dict[s
         _, bytes_, gflop = _measure(call)
         plan["gflop"][what] = round(gflop, 1)
         if is_trainable(table):
-            plan["memory_gib"]["fit.prior"] = round(_training_gib(_count(prior), bytes_, table.options.fit), 2)
+            _forecast_fit(table, _count(prior), bytes_, plan, notes)
         n = recipe.sample.batch
         plan["memory_gib"]["sample"] = round((_count(prior) * 4 + _count(codec) * 4 + n * bytes_ * 0.1) / 2**30, 2)
     except (NotImplementedError, AttributeError) as error:  # no meta kernel, or neither `denoise` nor `draw`
@@ -263,8 +274,7 @@ def _supporting(ctx: RunContext, spec: VolumeSpec, plan: dict[str, Any], notes: 
                 x = torch.empty((1, 3, *spec.size[1:]) if image else (1, *spec.shape), device=META)
                 forward = module.features if table.kind == "features" else module.probabilities
                 _, bytes_, _ = _measure(lambda forward=forward, x=x: forward(x))
-                gib = _training_gib(_count(module), bytes_, table.options.fit)
-                plan["memory_gib"][f"fit.{table.name}"] = round(gib, 2)
+                _forecast_fit(table, _count(module), bytes_, plan, notes)
             except (NotImplementedError, RuntimeError, AttributeError) as error:  # no meta kernel, or no codec here
                 notes.append(f"[{table.name}] no forecast on the meta device ({str(error).splitlines()[0]})")
 
