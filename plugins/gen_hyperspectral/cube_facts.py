@@ -31,6 +31,7 @@ from gen_hyperspectral.wavelengths import NM, UM, read_sidecar
 VECTOR_NAMES = WAVELENGTH_NAMES + GOOD_BAND_NAMES + BAD_BAND_NAMES
 UNIT_NAMES = ("wavelength_units", "wavelength_unit", "wavelengths_units", "wavelengths_unit")
 NODATA_NAMES = ("nodata", "data_ignore_value", "_fillvalue", "missing_value", "no_data_value")
+HEEDED = (*VECTOR_NAMES, *UNIT_NAMES, *NODATA_NAMES, "units", "axes")  # what attributes are asked for, lower case
 DIMENSIONS = {
     "y": {"y", "row", "rows", "line", "lines", "lat", "latitude", "height"},
     "x": {"x", "column", "columns", "col", "sample", "samples", "lon", "longitude", "width"},

@@ -56,6 +56,9 @@ def needed(package: str, path: Path) -> ModuleType:
     try:
         return importlib.import_module(package)
     except ImportError:
-        raise MissingError(
-            f'{path}: reading it needs {package}: pip install "gen-imaging[hyper]" (extra `hyper`)'
-        ) from None
+        raise lacking(package, path) from None
+
+
+def lacking(package: str, path: Path) -> MissingError:
+    """What is to be said where a package of the extra `hyper` is not there."""
+    return MissingError(f'{path}: reading it needs {package}: pip install "gen-imaging[hyper]" (extra `hyper`)')

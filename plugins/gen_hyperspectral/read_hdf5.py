@@ -6,12 +6,14 @@ attributes of the array and of the groups around it, then in a one-dimensional a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from gen_core.writer import RawVolume, Reader
-from gen_hyperspectral.cube_facts import VECTOR_NAMES, Facts, assemble, axes_by_dimensions
-from gen_hyperspectral.hdf5_arrays import SIGNATURE, arrays, attributes, cube_array, opened, vector
+from gen_hyperspectral.cube_facts import HEEDED, VECTOR_NAMES, Facts, assemble, axes_by_dimensions
+from gen_hyperspectral.hdf5_arrays import SIGNATURE, Array, Hdf5File
+from gen_hyperspectral.hdf5_library import reading
 from gen_hyperspectral.layout import choose_variable
 from gen_hyperspectral.reader_options import Hdf5Reader as Options
 from gen_hyperspectral.wavelengths import find_sidecar
@@ -51,35 +53,44 @@ class Hdf5Cubes(Reader):
 
     def open(self, path: Path, variable: str | None = None, guess: bool = False, **_: Any) -> RawVolume:
         """The cube with axes (y, x, band). variable: path of the array in the file. Raises: DataError."""
-        with opened(path) as file:
-            found = arrays(file)
-            real = {name: item for name, item in found.items() if item.dtype.kind in "buif" and item.shape}
-            cubes = {n: i.shape for n, i in real.items() if len(i.shape) == 3 and not n.startswith(MASKS)}
-            flat = {n: max(i.shape) for n, i in real.items() if max(i.shape) == i.size and i.size}
+        with reading(path):
+            file = Hdf5File(path)
+            real = {name: item for name, item in file.arrays().items() if item.dtype.kind in "buif" and item.shape}
+            cubes = {n: i.shape for n, i in real.items() if i.shape and len(i.shape) == 3 and not n.startswith(MASKS)}
+            flat = {n: i.size for n, i in real.items() if i.shape and i.size and max(i.shape) == i.size}
             wanted = variable.strip("/") if variable else None
             name, warnings = choose_variable(path, cubes, wanted, {_leaf(n): size for n, size in flat.items()}, guess)
-            item = real[name]
+            nearest = _nearest(name, (n for n, size in flat.items() if size in cubes[name]))
+            above = ["/".join(name.split("/")[:depth]) for depth in reversed(range(name.count("/") + 1))]
+            about = file.about(name, nearest.values(), above, HEEDED)
+            item = about.arrays[name]
             facts = Facts(where="attribute", warnings=warnings, sidecar=find_sidecar(path))
             facts.meta = {"variable": name, "variables": {n: list(s) for n, s in cubes.items()}}
-            facts.heed(attributes(item))
-            scales = [dim[0].name if len(dim) else dim.label for dim in item.dims]
-            facts.axes = facts.axes or axes_by_dimensions(_leaf(s) for s in scales)
-            for n in sorted(flat, key=lambda n: (-_shared(n, name), n.count("/"), n)):
-                if _leaf(n) in VECTOR_NAMES and _leaf(n) not in facts.vectors and flat[n] in item.shape:
-                    facts.vectors[_leaf(n)] = vector(path, n, real[n])
-                    told = {k.lower(): v for k, v in attributes(real[n]).items()}.get("units")
-                    if "wa" in _leaf(n) and isinstance(told, str):
+            facts.heed(item.attributes)
+            facts.axes = facts.axes or axes_by_dimensions(map(_leaf, about.axes))
+            for leaf, n in nearest.items():
+                if leaf not in facts.vectors:
+                    facts.vectors[leaf] = file.vector(n, real[n], about.arrays[n])
+                    told = {k.lower(): v for k, v in about.arrays[n].attributes.items()}.get("units")
+                    if "wa" in leaf and isinstance(told, str):
                         facts.wavelength_units = facts.wavelength_units or told
-            group = name
-            while group:
-                group = group.rpartition("/")[0]
-                facts.heed(attributes(file[group] if group else file))
-            array = cube_array(path, file, name)
+            for group in about.groups:
+                facts.heed(group)
+            array = file.cube(name, real[name], item)
         return assemble(path, array, facts, self.options.axes)
 
 
 def _leaf(name: str) -> str:
     return str(name).rpartition("/")[2].lower()
+
+
+def _nearest(name: str, vectors: Iterable[str]) -> dict[str, str]:
+    """The vector of each known name that lies nearest to the cube: its leaf in lower case -> its path."""
+    found: dict[str, str] = {}
+    for n in sorted(vectors, key=lambda n: (-_shared(n, name), n.count("/"), n)):
+        if _leaf(n) in VECTOR_NAMES:
+            found.setdefault(_leaf(n), n)
+    return found
 
 
 def _shared(a: str, b: str) -> int:
@@ -97,17 +108,23 @@ def open_mat73(path: Path, variable: str | None, guess: bool, axes: str) -> RawV
 
     Raises: DataError naming the file.
     """
-    with opened(path) as file:
-        real = {}
-        for name, item in arrays(file).items():
-            kind = attributes(item).get("MATLAB_class")
-            if "/" not in name and item.dtype.kind in "uif" and item.shape and kind not in ("char", "cell", "logical"):
-                real[name] = item
-        cubes = {n: i.shape[::-1] for n, i in real.items() if len(i.shape) == 3}
-        flat = {n: i.size for n, i in real.items() if i.size and max(i.shape) == i.size}
+    with reading(path):
+        file = Hdf5File(path)
+        real = {name: item for name, item in file.arrays(["matlab_class"]).items() if _numeric(name, item)}
+        cubes = {n: i.shape[::-1] for n, i in real.items() if i.shape and len(i.shape) == 3}
+        flat = {n: i.size for n, i in real.items() if i.shape and i.size and max(i.shape) == i.size}
         name, warnings = choose_variable(path, cubes, variable, flat, guess)
+        beside = [n for n in flat if n.lower() in VECTOR_NAMES]
+        about = file.about(name, beside, (), ())
         facts = Facts(where="variable", warnings=warnings)
         facts.meta = {"variable": name, "variables": {n: list(s) for n, s in cubes.items()}}
-        facts.vectors = {n.lower(): vector(path, n, real[n]) for n in flat if n.lower() in VECTOR_NAMES}
-        array = cube_array(path, file, name).transpose((2, 1, 0))
+        facts.vectors = {n.lower(): file.vector(n, real[n], about.arrays[n]) for n in beside}
+        array = file.cube(name, real[name], about.arrays[name]).transpose((2, 1, 0))
     return assemble(path, array, facts, axes)
+
+
+def _numeric(name: str, item: Array) -> bool:
+    """Whether an array is a variable of numbers, as MATLAB sees it."""
+    kind = item.attributes.get("MATLAB_class")
+    texts = isinstance(kind, str) and kind in ("char", "cell", "logical")
+    return "/" not in name and item.dtype.kind in "uif" and bool(item.shape) and not texts

@@ -28,7 +28,6 @@ class Case:
     code: int
     says: tuple[str, ...] = ()
     lines: int = field(default=1)  # of the message: a recipe has one a mistake
-    library: bool = False  # a library in C is known to crash on it
 
 
 def write(case: Case, folder: Path) -> Path:

@@ -75,7 +75,6 @@ def _load(how: str, *words: str) -> tuple[int, str]:
 
 def _warm() -> None:
     """Import what a case may import, so that a case's memory is its own."""
-    import h5py  # noqa: F401
     import nibabel  # noqa: F401
     import numcodecs  # noqa: F401
     import pydicom.pixels  # noqa: F401
