@@ -69,7 +69,8 @@ def with_simpleitk() -> np.ndarray:
 
 
 def ours() -> np.ndarray:
-    from gen_radiology.dicom_series import find_series, read_series
+    from gen_radiology.dicom.find_series import find_series
+    from gen_radiology.dicom.read_series import read_series
 
     (series,) = find_series(FOLDER)
     return read_series(series)[0].array
@@ -81,7 +82,7 @@ if __name__ == "__main__":
     import pydicom.pixels  # noqa: F401
     import SimpleITK  # noqa: F401
 
-    from gen_radiology import dicom_series  # noqa: F401
+    from gen_radiology.dicom import find_series, read_series  # noqa: F401
 
     compare(
         f"{SLICES} slices, {SIZE} x {SIZE}, int16 to HU",

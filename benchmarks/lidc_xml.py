@@ -18,8 +18,8 @@ from xml.etree import ElementTree
 from harness import compare
 
 from gen_core.errors import DataError
-from gen_radiology.lidc_nodules import find_nodules
-from gen_radiology.lidc_xml import read_readings
+from gen_radiology.lidc.nodules import find_nodules
+from gen_radiology.lidc.readings import read_readings
 
 FILES = 200
 ORIGINAL = Path(__file__).parents[1] / "tests" / "data" / "lidc3" / "072.xml"

@@ -20,10 +20,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from gen_radiology import brain_phantom, lung_phantom
 from gen_radiology.brain_phantom_options import BrainMriPhantom
 from gen_radiology.lung_phantom_options import LungCtPhantom
-from gen_radiology.phantom_grid import Grid
+from gen_radiology.phantoms import brain_mri, lung_ct
+from gen_radiology.phantoms.grid import Grid
 
 LUNG_WINDOW, SOFT_WINDOW = (-1350.0, 150.0), (-160.0, 240.0)  # W1500 L-600, W400 L40
 
@@ -46,9 +46,9 @@ def lung(n: int) -> plt.Figure:
         o = LungCtPhantom(nodules=1.0, kinds=(kind,), min_diameter_mm=14.0)
         size, spacing = (n, n, n), tuple(f / n for f in o.fov_mm)
         start = time.perf_counter()
-        hu, masks = lung_phantom.render(o, size, spacing, subject)
+        hu, masks = lung_ct.render(o, size, spacing, subject)
         print(f"chest {subject} at {n}^3: {time.perf_counter() - start:.2f} s")
-        scan = lung_phantom.draw(o, size, spacing, subject)
+        scan = lung_ct.draw(o, size, spacing, subject)
         k = slice_at(scan.grid, scan.nodule.centre[0])
         show(axes[row, 0], hu[slice_at(scan.grid, 0.0)], LUNG_WINDOW, f"chest {subject}, at the carina")
         show(axes[row, 1], hu[k], LUNG_WINDOW, f"{scan.nodule.kind}, {scan.nodule.diameter:.0f} mm")
@@ -60,8 +60,8 @@ def lung(n: int) -> plt.Figure:
         show(axes[row, 4], hu[::-1, int(n * 0.52)], LUNG_WINDOW, "coronal", spacing[0] / spacing[2])
         m = n // 2 if row < 2 else n // 4
         coarse_spacing = tuple(f / m for f in o.fov_mm)
-        coarse, _ = lung_phantom.render(o, (m, m, m), coarse_spacing, subject)
-        at = slice_at(lung_phantom.draw(o, (m, m, m), coarse_spacing, subject).grid, 0.0)
+        coarse, _ = lung_ct.render(o, (m, m, m), coarse_spacing, subject)
+        at = slice_at(lung_ct.draw(o, (m, m, m), coarse_spacing, subject).grid, 0.0)
         show(axes[row, 5], coarse[at], LUNG_WINDOW, f"at {m} x {m} x {m}")
     return fig
 
@@ -76,11 +76,11 @@ def brain(n: int) -> plt.Figure:
         for contrast in ("t1", "t2", "pd"):
             o = BrainMriPhantom(lesions=1.0, contrast=contrast)
             start = time.perf_counter()
-            pictures[contrast], masks = brain_phantom.render(o, size, spacing, subject)
+            pictures[contrast], masks = brain_mri.render(o, size, spacing, subject)
             print(f"head {subject}, {contrast}, at {n}^3: {time.perf_counter() - start:.2f} s")
-        scan = brain_phantom.draw(base, size, spacing, subject)
+        scan = brain_mri.draw(base, size, spacing, subject)
         k = slice_at(scan.grid, scan.lesions.blobs[0].centre[0])
-        top = {c: (0.0, brain_phantom.top(BrainMriPhantom(contrast=c)) * (0.75 if c == "t1" else 1)) for c in pictures}
+        top = {c: (0.0, brain_mri.top(BrainMriPhantom(contrast=c)) * (0.75 if c == "t1" else 1)) for c in pictures}
         show(axes[row, 0], pictures["t1"][k], top["t1"], f"head {subject}, T1")
         axes[row, 0].contour(masks["lesion"][k], [0.5], colors="tab:orange", linewidths=0.7)
         show(axes[row, 1], pictures["t2"][k], top["t2"], "T2")
@@ -96,8 +96,8 @@ def brain(n: int) -> plt.Figure:
             continue
         small = (n // 4, n // 2, n // 2) if row == 1 else (n // 8, n // 4, n // 4)
         coarse_spacing = tuple(f / m for f, m in zip(base.fov_mm, small))
-        coarse, _ = brain_phantom.render(base, small, coarse_spacing, subject)
-        at = slice_at(brain_phantom.draw(base, small, coarse_spacing, subject).grid, scan.lesions.blobs[0].centre[0])
+        coarse, _ = brain_mri.render(base, small, coarse_spacing, subject)
+        at = slice_at(brain_mri.draw(base, small, coarse_spacing, subject).grid, scan.lesions.blobs[0].centre[0])
         show(axes[row, 5], coarse[at], top["t1"], f"at {small[0]} x {small[1]} x {small[2]}")
     return fig
 

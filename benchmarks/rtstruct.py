@@ -22,8 +22,8 @@ from pydicom.sequence import Sequence
 sys.path.insert(0, str(Path(__file__).parent))
 from harness import compare
 
-from gen_radiology.image import Image
-from gen_radiology.rtstruct import read_rtstruct, structure_masks
+from gen_radiology.dicom.rtstruct import read_rtstruct, structure_masks
+from gen_radiology.volumes.image import Image
 
 SHAPE = (134, 512, 512)
 SPACING, ORIGIN = (2.5, 0.9765625, 0.9765625), (-250.0, -250.0, -300.0)  # z, y, x; x, y, z

@@ -82,7 +82,7 @@ def _warm() -> None:
     import tifffile  # noqa: F401
     import torch  # noqa: F401
 
-    import gen_radiology.dicom_series  # noqa: F401
+    import gen_radiology.dicom.reader  # noqa: F401
     from gen_core.registry import Registry
 
     registry = Registry.load()  # once: it is the same for every case, and half of the time

@@ -105,7 +105,7 @@ def _envi(folder: Path, data: bytes) -> None:
 
 
 def _image():
-    from gen_radiology.image import Image
+    from gen_radiology.volumes.image import Image
 
     uids = tuple(f"1.2.{k}" for k in range(seeds.SHAPE[0]))
     meta = {"frame_of_reference_uid": seeds.FRAME}
@@ -114,8 +114,9 @@ def _image():
 
 def _nifti(name: str) -> Callable[[Path, bytes], object]:
     def use(folder: Path, data: bytes) -> None:
-        from gen_radiology.inspect_masks import inspect
-        from gen_radiology.read_nifti import NiftiFiles, read_label_masks
+        from gen_radiology.conversion.inspect import inspect
+        from gen_radiology.nifti.label_masks import read_label_masks
+        from gen_radiology.nifti.reader import NiftiFiles
 
         path = seeds.write(folder, name, data)
         _describe(NiftiFiles().open(path))
@@ -126,26 +127,27 @@ def _nifti(name: str) -> Callable[[Path, bytes], object]:
 
 
 def _dicom(folder: Path, data: bytes) -> None:
-    from gen_radiology.inspect_masks import inspect
+    from gen_radiology.conversion.inspect import inspect
 
     json.dumps(inspect(seeds.write(folder, "a.dcm", data), geometry="warn"), allow_nan=False)
 
 
 def _rtstruct(folder: Path, data: bytes) -> None:
-    from gen_radiology.rtstruct import read_rtstruct, structure_masks
+    from gen_radiology.dicom.rtstruct import read_rtstruct, structure_masks
 
     structure_masks(read_rtstruct(seeds.write(folder, "rs.dcm", data)), _image())
 
 
 def _segmentation(folder: Path, data: bytes) -> None:
-    from gen_radiology.dicom_seg import segmentation_masks
+    from gen_radiology.dicom.seg import segmentation_masks
 
     segmentation_masks(seeds.write(folder, "seg.dcm", data), _image(), resample=True)
 
 
 def _lidc(folder: Path, data: bytes) -> None:
-    from gen_radiology.lidc_nodules import find_nodules, nodule_masks
-    from gen_radiology.lidc_xml import read_readings
+    from gen_radiology.lidc.nodule_masks import nodule_masks
+    from gen_radiology.lidc.nodules import find_nodules
+    from gen_radiology.lidc.readings import read_readings
 
     found = read_readings(seeds.write(folder, "a.xml", data))
     if found.kind == "CT":

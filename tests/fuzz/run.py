@@ -263,9 +263,9 @@ def _import(packages: tuple[str, ...]) -> None:
         except ImportError:
             continue
         if name.startswith("gen_"):
-            for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
+            for module in pkgutil.walk_packages(getattr(package, "__path__", []), f"{name}.", onerror=lambda _: None):
                 try:
-                    importlib.import_module(f"{name}.{module.name}")
+                    importlib.import_module(module.name)
                 except ImportError:
                     continue
 

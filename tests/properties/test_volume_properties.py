@@ -8,11 +8,12 @@ from hypothesis.extra.numpy import arrays
 from gen_core.volume import Scale
 from gen_hyperspectral.area_resize import area_resize, resize_valid
 from gen_hyperspectral.augment import mirror_and_turn
-from gen_radiology import crop_pad, resample
-from gen_radiology.contours import fill_even_odd
-from gen_radiology.dicom_seg import find_window, resample_nearest
-from gen_radiology.image import Image
-from gen_radiology.volume_split import mirror
+from gen_radiology.datasets import crop_pad
+from gen_radiology.datasets.split import mirror
+from gen_radiology.dicom.contours import fill_even_odd
+from gen_radiology.volumes import resample
+from gen_radiology.volumes.image import Image
+from gen_radiology.volumes.placing import find_window, resample_nearest
 
 SMALL = st.integers(1, 9)
 SIZES = st.tuples(SMALL, SMALL)

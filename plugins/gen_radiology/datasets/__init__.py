@@ -1,0 +1,1 @@
+"""The data sets `dicom`, `nifti` and `lidc`: sources prepared, cached, split, cut and scaled."""

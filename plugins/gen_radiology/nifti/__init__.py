@@ -1,0 +1,1 @@
+"""NIfTI files: headers held against their files, images, and label maps as masks."""

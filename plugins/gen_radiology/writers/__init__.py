@@ -1,0 +1,1 @@
+"""Synthetic volumes and masks as NIfTI or DICOM, marked as what they are."""
