@@ -20,10 +20,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from gen_radiology.brain_phantom_options import BrainMriPhantom
-from gen_radiology.lung_phantom_options import LungCtPhantom
 from gen_radiology.phantoms import brain_mri, lung_ct
+from gen_radiology.phantoms.brain_mri_options import BrainMriPhantom
 from gen_radiology.phantoms.grid import Grid
+from gen_radiology.phantoms.lung_ct_options import LungCtPhantom
 
 LUNG_WINDOW, SOFT_WINDOW = (-1350.0, 150.0), (-160.0, 240.0)  # W1500 L-600, W400 L40
 

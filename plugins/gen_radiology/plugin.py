@@ -20,14 +20,14 @@ def register_datasets(register):
         )
     register(
         "lung-ct-phantom",
-        options="gen_radiology.lung_phantom_options:LungCtPhantom",
+        options="gen_radiology.phantoms.lung_ct_options:LungCtPhantom",
         build="gen_radiology.phantoms.lung_ct:build",
         version=1,
         summary="Synthetic thorax CT in HU with nodules of three kinds, with masks; any size.",
     )
     register(
         "brain-mri-phantom",
-        options="gen_radiology.brain_phantom_options:BrainMriPhantom",
+        options="gen_radiology.phantoms.brain_mri_options:BrainMriPhantom",
         build="gen_radiology.phantoms.brain_mri:build",
         version=1,
         summary="Synthetic brain MRI, T1-, T2- or PD-weighted, healthy or with lesions, with masks; any size.",

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from gen_core.dataset import DatasetContext
 from gen_core.errors import RecipeError
 from gen_core.volume import Geometry, VolumeSpec
-from gen_radiology.brain_phantom_options import BrainMriPhantom
 from gen_radiology.phantoms import brain_render, mr_signal
 from gen_radiology.phantoms.brain_anatomy import Head, draw_head
 from gen_radiology.phantoms.brain_lesions import Lesions, draw_lesions
+from gen_radiology.phantoms.brain_mri_options import BrainMriPhantom
 from gen_radiology.phantoms.dataset import Phantom, PhantomDataset, grid_of, to_unit, window
 from gen_radiology.phantoms.grid import Grid, Volume
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from gen_core.dataset import DatasetContext
 from gen_core.errors import RecipeError
 from gen_core.volume import Geometry, VolumeSpec
-from gen_radiology.lung_phantom_options import LungCtPhantom
 from gen_radiology.phantoms.dataset import Phantom, PhantomDataset, grid_of, to_unit, window
 from gen_radiology.phantoms.grid import Grid
 from gen_radiology.phantoms.lung_anatomy import Chest, draw_chest
+from gen_radiology.phantoms.lung_ct_options import LungCtPhantom
 from gen_radiology.phantoms.lung_nodules import KINDS, MAX_DIAMETER_MM, Nodule, draw_nodule
 from gen_radiology.phantoms.lung_render import add_noise, noise_free
 from gen_radiology.phantoms.lung_vessels import airways, vessels

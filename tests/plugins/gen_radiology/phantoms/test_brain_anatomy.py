@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from gen_radiology.brain_phantom_options import BrainMriPhantom
 from gen_radiology.phantoms import brain_anatomy as anatomy
 from gen_radiology.phantoms.brain_mri import draw
+from gen_radiology.phantoms.brain_mri_options import BrainMriPhantom
 from gen_radiology.phantoms.brain_render import CSF, FAT, GREY, WHITE, tissues
 from gen_radiology.phantoms.grid import Grid
 

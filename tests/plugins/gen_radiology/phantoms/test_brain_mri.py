@@ -8,9 +8,9 @@ from scipy import ndimage
 from gen_core.dataset import DatasetContext
 from gen_core.errors import RecipeError
 from gen_core.options import SplitOptions, VolumeOptions
-from gen_radiology.brain_phantom_options import BrainMriPhantom
 from gen_radiology.phantoms import brain_anatomy, brain_render
 from gen_radiology.phantoms.brain_mri import build, draw, render, sequence, signals, top
+from gen_radiology.phantoms.brain_mri_options import BrainMriPhantom
 from gen_radiology.phantoms.mr_signal import TISSUES, spin_echo, spoiled_gradient_echo
 
 SIZE, SPACING = (32, 60, 56), (5.0, 3.7, 3.9)

@@ -12,9 +12,9 @@ from gen_core.errors import DataError, RecipeError
 from gen_core.options import SplitOptions, VolumeOptions
 from gen_core.testing.data import check_dataset
 from gen_core.volume import check_sample
-from gen_radiology.brain_phantom_options import BrainMriPhantom
-from gen_radiology.lung_phantom_options import LungCtPhantom
 from gen_radiology.phantoms import brain_mri, lung_ct
+from gen_radiology.phantoms.brain_mri_options import BrainMriPhantom
+from gen_radiology.phantoms.lung_ct_options import LungCtPhantom
 
 SIZE = (6, 30, 33)
 KINDS = {"lung": (lung_ct, LungCtPhantom), "brain": (brain_mri, BrainMriPhantom)}

@@ -7,11 +7,11 @@ from scipy import ndimage
 from gen_core.dataset import DatasetContext
 from gen_core.errors import RecipeError
 from gen_core.options import SplitOptions, VolumeOptions
-from gen_radiology.lung_phantom_options import LungCtPhantom
 from gen_radiology.phantoms import lung_anatomy as anatomy
 from gen_radiology.phantoms.grid import Grid
 from gen_radiology.phantoms.lung_bones import ribs
 from gen_radiology.phantoms.lung_ct import CLASSES, build, condition, draw, render
+from gen_radiology.phantoms.lung_ct_options import LungCtPhantom
 from gen_radiology.phantoms.lung_render import NOISE_BLUR, add_noise, correlated, noise_free
 from gen_radiology.phantoms.lung_vessels import great_vessels
 from gen_radiology.phantoms.tubes import Tubes, cover

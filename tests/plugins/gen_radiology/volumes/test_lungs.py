@@ -174,8 +174,8 @@ def test_thick_sagittal_slices_are_enough():
 
 
 def test_body_and_lungs_of_the_phantom_chest_agree_with_its_own_masks():
-    from gen_radiology.lung_phantom_options import LungCtPhantom
     from gen_radiology.phantoms.lung_ct import render
+    from gen_radiology.phantoms.lung_ct_options import LungCtPhantom
 
     spacing = (8.0, 4.0, 3.9)
     hu, masks = render(LungCtPhantom(), (33, 92, 97), spacing, 3)
