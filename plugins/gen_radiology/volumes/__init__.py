@@ -1,1 +1,1 @@
-"""One scalar volume with its place in the patient: its grid, its values, and the body and lungs in it."""
+"""One scalar volume with its place in the patient: its grid, what is put on it, and the body and lungs in it."""

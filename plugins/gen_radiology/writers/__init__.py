@@ -1,1 +1,1 @@
-"""Synthetic volumes and masks as NIfTI or DICOM, marked as what they are."""
+"""Volumes and masks as NIfTI or DICOM; synthetic ones bear marks of what they are."""
