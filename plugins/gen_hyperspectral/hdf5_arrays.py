@@ -54,21 +54,13 @@ class Stored:
     attributes: dict[str, Any]
 
 
-@frozen
-class About:
-    """What is told of some arrays by name, the axes of the first (names or labels), and attributes of groups."""
-
-    arrays: dict[str, Stored]
-    axes: tuple[str, ...]
-    groups: tuple[dict[str, Any], ...]
-
-
 @define
 class Hdf5File:
     """Questions to the library, which has so many seconds of the processor for all of them together."""
 
     path: Path
     seconds: float = field(factory=lambda: hdf5_library.SECONDS)
+    series: int = field(factory=hdf5_library.library.series)
 
     def arrays(self, wanted: Iterable[str] = ()) -> dict[str, Array]:
         """Every data set in the file by its path without leading slash. wanted: names of attributes, lower case."""
@@ -78,16 +70,22 @@ class Hdf5File:
             for name, shape, dtype, attributes in told
         }
 
-    def about(self, name: str, beside: Iterable[str], groups: Iterable[str], wanted: Iterable[str]) -> About:
-        """How arrays are stored and what attributes say of them and of groups ("": the root)."""
-        beside = list(beside)
-        told = self._ask("about", name=name, beside=beside, groups=list(groups), wanted=list(wanted)).told
+    def about(
+        self, names: Iterable[str], wanted: Iterable[str] = (), groups: Iterable[str] = ()
+    ) -> tuple[dict[str, Stored], list[dict[str, Any]]]:
+        """How arrays are stored, and attributes of them and of groups ("": the root)."""
+        names = list(names)
+        told = self._ask("about", names=names, groups=list(groups), wanted=list(wanted)).told
         said = [_attributes(a) for a in told["attributes"]]
         arrays = {
             n: Stored(s["chunk"] and tuple(s["chunk"]), s["offset"], s["held"], tuple(s["filters"]), s["elsewhere"], a)
-            for n, s, a in zip((name, *beside), told["stored"], said)
+            for n, s, a in zip(names, told["stored"], said)
         }
-        return About(arrays, tuple(map(str, told["axes"])), tuple(said[1 + len(beside) :]))
+        return arrays, said[len(names) :]
+
+    def axes(self, name: str) -> list[str]:
+        """What the axes of an array are called: by a scale, else by a label."""
+        return [str(axis) for axis in self._ask("axes", name=name).told]
 
     def vector(self, name: str, array: Array, stored: Stored) -> np.ndarray:
         """A small array, whole. Raises: DataError."""
@@ -128,7 +126,7 @@ class Hdf5File:
         return np.frombuffer(answer.values, answer.told["type"]).reshape(array.shape or ())
 
     def _ask(self, do: str, **words: Any) -> hdf5_library.Answer:
-        answer = hdf5_library.library.ask(do, self.path, max(self.seconds, 0.1), **words)
+        answer = hdf5_library.library.ask(do, self.path, self.series, max(self.seconds, 0.1), **words)
         self.seconds -= answer.seconds
         return answer
 

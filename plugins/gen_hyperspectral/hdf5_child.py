@@ -9,16 +9,18 @@ Only what lies in the file itself is followed: no external links, no external or
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import math
 import os
+import resource
 import select
 import signal
 import struct
-import sys
 import time
 from array import array
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 REQUEST, ANSWER = struct.Struct("<Q"), struct.Struct("<QQ")  # bytes of JSON; bytes of JSON and of values
@@ -26,7 +28,9 @@ MOST_OBJECTS = 10_000  # a file with more names than this is no cube
 DEEPEST = 32  # groups within groups
 VECTOR_VALUES = 1 << 20
 NEVER = 2**64 - 1  # the place of a chunk that was never written
-IDLE = 60.0  # seconds without a request after which the child goes; a next file gets another
+HELD = 1.0  # seconds without a request after which the file is closed
+IDLE = 60.0  # and after which the child goes; a next file gets another
+CLOSING = 10.0  # seconds of the processor
 LITTER = 64 << 20  # bytes that files may leave behind before the child goes
 Answer = tuple[Any, Any]  # facts for JSON, and bytes
 
@@ -50,44 +54,89 @@ def serve() -> None:
     except ImportError as error:
         _send(answers, {"missing": str(error)})
         return
-    base = _bound()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    held = _Held(_addresses())
     _send(answers, {"ready": h5py.version.hdf5_version})
-    # types are left out: h5py keeps some for itself
-    kinds = h5py.h5f.OBJ_FILE | h5py.h5f.OBJ_DATASET | h5py.h5f.OBJ_GROUP | h5py.h5f.OBJ_ATTR
-    while (request := _received(requests)) is not None:
-        _room(base, request["room"])
-        signal.setitimer(signal.ITIMER_PROF, request["seconds"])
+    while (request := _received(requests, held)) is not None:
+        _bound(held.base + request["room"] if held.base else 0)
         began = time.process_time()
-        facts, values = _answered(request)
-        # what a damaged file leaves open or allocated is not for the next one
-        leaves = h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, kinds) > 0 or _addresses() > base + LITTER
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        spent = time.process_time() - began
-        _send(answers, {**facts, "spent": spent, "leaves": leaves}, memoryview(values).cast("B"))
+        with _within(request["seconds"]):
+            facts, values = _answered(request, held)
+            leaves = held.leaves()
+        facts |= {"spent": time.process_time() - began, "leaves": leaves}
+        _send(answers, facts, memoryview(values).cast("B"))
         if leaves:
             return
 
 
-def _answered(request: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-    import h5py
+class _Held:
+    """The file of the latest questions, kept open for the next ones of the same series."""
 
+    def __init__(self, base: int):
+        self.base, self.series, self.file = base, None, None  # base: bytes of addresses before any file
+
+    def open(self, path: str, series: int) -> Any:
+        if self.series != series:
+            import h5py
+
+            self.close()
+            self.file = h5py.File(os.fsdecode(path.encode("latin-1")), "r")
+            self.series = series
+            try:  # it was no file in writing; now who likes may write it
+                fcntl.flock(self.file.id.get_vfd_handle(), fcntl.LOCK_UN)
+            except (OSError, NotImplementedError):
+                pass
+        return self.file
+
+    def close(self) -> None:
+        file, self.file, self.series = self.file, None, None
+        if file is not None:
+            file.close()
+
+    def leaves(self) -> bool:
+        """Whether damaged files have left behind what is not for the next one. Types do not count: h5py keeps some."""
+        from h5py import h5f
+
+        things = h5f.get_obj_count(h5f.OBJ_ALL, h5f.OBJ_DATASET | h5f.OBJ_GROUP | h5f.OBJ_ATTR)
+        files = h5f.get_obj_count(h5f.OBJ_ALL, h5f.OBJ_FILE)
+        return things > 0 or files > (self.file is not None) or _addresses() > self.base + LITTER
+
+
+@contextmanager
+def _within(seconds: float) -> Iterator[None]:
+    """So many seconds of the processor; then the kernel ends the process, whatever it does."""
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
-        path = os.fsdecode(request["path"].encode("latin-1"))
-        with h5py.File(path, "r") as file:
-            told, values = DOES[request["do"]](file, **request["words"])
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _answered(request: dict[str, Any], held: _Held) -> tuple[dict[str, Any], Any]:
+    try:
+        told, values = DOES[request["do"]](held.open(request["path"], request["series"]), **request["words"])
         json.dumps(told)
         return {"told": told}, values
     except Refused as error:
-        return {"refused": str(error)}, b""
+        facts: dict[str, Any] = {"refused": str(error)}
     except MemoryError:
-        return {"memory": True}, b""
+        facts = {"memory": True}
     except Exception as error:  # OSError, KeyError, RuntimeError, ValueError, TypeError, ... from anywhere
-        return {"error": (str(error) or type(error).__name__)[:2000]}, b""
+        facts = {"error": (str(error) or type(error).__name__)[:2000]}
+    try:
+        held.close()
+    except Exception:  # said above
+        pass
+    return facts, b""
 
 
-def _received(fd: int) -> dict[str, Any] | None:
-    if not select.select([fd], [], [], IDLE)[0]:
-        return None
+def _received(fd: int, held: _Held) -> dict[str, Any] | None:
+    """The next request; None at the end of all. A file is not held open for long."""
+    if not select.select([fd], [], [], HELD)[0]:
+        with _within(CLOSING):
+            held.close()
+        if not select.select([fd], [], [], IDLE)[0]:
+            return None
     head = _read(fd, REQUEST.size)
     return json.loads(_read(fd, REQUEST.unpack(head)[0])) if head else None
 
@@ -120,22 +169,11 @@ def _addresses() -> int:
         return 0
 
 
-def _bound() -> int:
-    """No core dumps; the addresses that the process has after its imports."""
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    return _addresses()
-
-
-def _room(base: int, more: int) -> None:
-    """Bound memory to `more` bytes beyond `base`; the bound that the process came with stays above it."""
-    import resource
-
+def _bound(room: int) -> None:
+    """Bound the addresses of the process, where it is known how many it has; below a bound that it came with."""
     most = resource.getrlimit(resource.RLIMIT_AS)[1]
-    if base:
-        room = base + more if most == resource.RLIM_INFINITY else min(base + more, most)
-        resource.setrlimit(resource.RLIMIT_AS, (room, most))
+    if room:
+        resource.setrlimit(resource.RLIMIT_AS, (room if most == resource.RLIM_INFINITY else min(room, most), most))
 
 
 def look(file: Any, wanted: list[str]) -> Answer:
@@ -196,13 +234,16 @@ def _small(attribute: Any) -> bool:
     return (dtype.kind in "buif" or text) and count * dtype.itemsize <= VECTOR_VALUES
 
 
-def about(file: Any, name: str, beside: list[str], groups: list[str], wanted: list[str]) -> Answer:
-    """How arrays are stored (the first `name`), the names of its axes, and wanted attributes of arrays and groups."""
-    item = file[name]
-    axes = [dim[0].name if len(dim) else dim.label for dim in item.dims]
-    stored = [_stored(file[n]) for n in (name, *beside)]
-    told = [attributes(file[n], wanted) for n in (name, *beside, *(g or "/" for g in groups))]
-    return {"axes": axes, "stored": stored, "attributes": told}, b""
+def about(file: Any, names: list[str], groups: list[str], wanted: list[str]) -> Answer:
+    """How arrays are stored, and wanted attributes of them and of groups ("": the root)."""
+    stored = [_stored(file[n]) for n in names]
+    told = [attributes(file[n], wanted) for n in (*names, *(g or "/" for g in groups))]
+    return {"stored": stored, "attributes": told}, b""
+
+
+def axes(file: Any, name: str) -> Answer:
+    """What the axes of an array are called: by a scale, else by a label."""
+    return [dim[0].name if len(dim) else dim.label for dim in file[name].dims], b""
 
 
 def _stored(item: Any) -> dict[str, Any]:
@@ -239,25 +280,25 @@ def places(file: Any, name: str, chunk: list[int], grid: list[int]) -> Answer:
     """
     import numpy as np
 
-    item, axes, most = file[name], len(grid), math.prod(grid)
+    item, rank, most = file[name], len(grid), math.prod(grid)
     rows = array("Q")
 
     def note(info: Any) -> bool | None:
         where = NEVER if info.byte_offset is None else info.byte_offset
         rows.extend((*info.chunk_offset, where, info.size, info.filter_mask))
-        return True if len(rows) > most * (axes + 3) else None  # ends the walk
+        return True if len(rows) > most * (rank + 3) else None  # ends the walk
 
     item.id.chunk_iter(note)
-    table = np.frombuffer(rows, np.uint64).reshape(-1, axes + 3)
-    at = table[:, :axes] // np.array(chunk, np.uint64)
-    fits = (at < np.array(grid, np.uint64)).all() and (at * np.array(chunk, np.uint64) == table[:, :axes]).all()
+    table = np.frombuffer(rows, np.uint64).reshape(-1, rank + 3)
+    at = table[:, :rank] // np.array(chunk, np.uint64)
+    fits = (at < np.array(grid, np.uint64)).all() and (at * np.array(chunk, np.uint64) == table[:, :rank]).all()
     if len(table) > most or not fits:
         raise ValueError("the table of its chunks has entries that lie outside of it: damaged")
     flat = np.ravel_multi_index(tuple(at.T.astype(np.int64)), tuple(grid)) if len(at) else np.empty(0, np.int64)
     if len(np.unique(flat)) != len(flat):
         raise ValueError("the table of its chunks has the same chunk twice: damaged")
     found = np.full((3, most), NEVER, np.uint64)
-    found[:, flat] = table[:, axes:].T
+    found[:, flat] = table[:, rank:].T
     if len(flat) and file.userblock_size:
         written = found[0] != NEVER
         found[0, written] += np.uint64(_left_out(file.userblock_size))
@@ -277,9 +318,4 @@ def _left_out(block: int) -> int:
     return block if told[0] == told[1] else 0
 
 
-DOES: dict[str, Callable[..., Answer]] = {f.__name__: f for f in (look, about, whole, piece, places)}
-
-
-if __name__ == "__main__":
-    sys.path[:] = json.loads(sys.argv[1])
-    serve()
+DOES: dict[str, Callable[..., Answer]] = {f.__name__: f for f in (look, about, axes, whole, piece, places)}

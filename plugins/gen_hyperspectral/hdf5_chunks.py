@@ -48,15 +48,9 @@ class Hdf5Chunks(Pieces):
 
     @contextmanager
     def opened(self) -> Iterator[Callable[[Index], np.ndarray]]:
-        # a checksum is only left unlooked at where deflate's own stands for it
-        ours = set(self.filters) <= {DEFLATE, SHUFFLE} or DEFLATE in self.filters and set(self.filters) <= OURS
-        with reading(self.path):
-            if not ours:
-                yield lambda index: self._told(index, self._by_library)
-                return
-            with self.path.open("rb", buffering=0) as file:
-                load = self._found(self._places(), file.fileno())
-                yield lambda index: self._told(index, load)
+        with reading(self.path), self.path.open("rb", buffering=0) as file:
+            load = self._loader(file.fileno(), hdf5_library.library.series())
+            yield lambda index: self._told(index, load)
 
     def _told(self, index: Index, load: Callable[[Index], np.ndarray]) -> np.ndarray:
         try:
@@ -65,23 +59,11 @@ class Hdf5Chunks(Pieces):
             start = [i * c for i, c in zip(index, self.chunk)]
             raise DataError(f"{self.path}: '{one_line(self.name)}', chunk at {start}: {one_line(error)}") from None
 
-    def _by_library(self, index: Index) -> np.ndarray:
-        start = [i * c for i, c in zip(index, self.chunk)]
-        stop = [min(s + c, n) for s, c, n in zip(start, self.chunk, self.shape)]
-        seconds, room = hdf5_library.SECONDS + self.nbytes / SLOWEST, 4 * self.nbytes
-        words = {"name": self.name, "start": start, "stop": stop}
-        answer = hdf5_library.library.ask("piece", self.path, seconds, room, **words)
-        return np.frombuffer(answer.values, self.dtype).reshape([b - a for a, b in zip(start, stop)])
-
-    def _places(self) -> Places:
-        grid = [-(-n // c) for n, c in zip(self.shape, self.chunk)]
-        answer = hdf5_library.library.ask("places", self.path, name=self.name, chunk=list(self.chunk), grid=grid)
-        offsets, sizes, skipped = np.frombuffer(answer.values, np.uint64).reshape(3, *grid)
-        return Places(offsets, sizes, skipped, np.frombuffer(bytes.fromhex(answer.told["fill"]), self.dtype)[0])
-
-    def _found(self, places: Places, fd: int) -> Callable[[Index], np.ndarray]:
-        """Reads chunks where they lie in the open file."""
-        end = os.fstat(fd).st_size
+    def _loader(self, fd: int, series: int) -> Callable[[Index], np.ndarray]:
+        """Reads chunks of the open file where they lie."""
+        places, end = self._places(series), os.fstat(fd).st_size
+        # a checksum is only left unlooked at where deflate's own stands for it
+        ours = set(self.filters) <= {DEFLATE, SHUFFLE} or DEFLATE in self.filters and set(self.filters) <= OURS
         # what is packed grows by deflate's blocks and a checksum at most; more is not read, and told when unpacked
         most = self.nbytes + self.nbytes // 64 + 4096
 
@@ -91,9 +73,26 @@ class Hdf5Chunks(Pieces):
                 return np.broadcast_to(places.fill, self.chunk)
             if offset + size > end:
                 raise ValueError(f"{size} bytes at {offset} of a file of {end}: damaged or cut off")
+            if not ours:
+                return self._by_library(index, series)
             return self._unpacked(_stored(fd, offset, min(size, most)), int(places.skipped[index]))
 
         return load
+
+    def _places(self, series: int) -> Places:
+        grid = [-(-n // c) for n, c in zip(self.shape, self.chunk)]
+        words = {"name": self.name, "chunk": list(self.chunk), "grid": grid}
+        answer = hdf5_library.library.ask("places", self.path, series, hdf5_library.SECONDS, **words)
+        offsets, sizes, skipped = np.frombuffer(answer.values, np.uint64).reshape(3, *grid)
+        return Places(offsets, sizes, skipped, np.frombuffer(bytes.fromhex(answer.told["fill"]), self.dtype)[0])
+
+    def _by_library(self, index: Index, series: int) -> np.ndarray:
+        start = [i * c for i, c in zip(index, self.chunk)]
+        stop = [min(s + c, n) for s, c, n in zip(start, self.chunk, self.shape)]
+        seconds, room = hdf5_library.SECONDS + self.nbytes / SLOWEST, 4 * self.nbytes
+        words = {"name": self.name, "start": start, "stop": stop}
+        answer = hdf5_library.library.ask("piece", self.path, series, seconds, room, **words)
+        return np.frombuffer(answer.values, self.dtype).reshape([b - a for a, b in zip(start, stop)])
 
     def _unpacked(self, data: bytes | np.ndarray, skipped: int) -> np.ndarray:
         """A chunk out of its stored bytes. skipped: a bit for each filter that was left out."""

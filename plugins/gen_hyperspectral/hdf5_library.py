@@ -7,6 +7,7 @@ sandbox: it may do what the user may do.
 from __future__ import annotations
 
 import atexit
+import itertools
 import json
 import os
 import selectors
@@ -79,16 +80,23 @@ class Library:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._child: _Child | None = None
+        self._series = itertools.count()
 
-    def ask(self, do: str, path: Path, seconds: float = 0, memory: int = 0, **words: Any) -> Answer:
-        """What `hdf5_child` finds in a file. seconds: SECONDS where 0; memory: bytes beyond MEMORY.
+    def series(self) -> int:
+        """A number for a new series of questions."""
+        return next(self._series)
+
+    def ask(self, do: str, path: Path, series: int, seconds: float, memory: int = 0, **words: Any) -> Answer:
+        """What `hdf5_child` finds in a file. memory: bytes beyond MEMORY.
+
+        series: of questions to one file (`Library.series`), for which it need be opened once only.
 
         Raises: DataError where the library does not live through it, MissingError without h5py, RunError where no
         process can be started, LibraryError and MemoryError as the library says.
         """
-        limit = seconds or SECONDS
         place = os.fsencode(os.path.abspath(path)).decode("latin-1")
-        request = {"do": do, "path": place, "seconds": limit, "room": MEMORY + memory, "words": words}
+        request = {"do": do, "path": place, "series": series, "seconds": seconds, "words": words}
+        request["room"] = MEMORY + memory
         with self._lock:
             try:
                 facts, values = self._answer(request, path)
@@ -236,11 +244,12 @@ class _Child:
 
     def end(self) -> None:
         self.close()
-        try:
-            if self.process.poll() is None:
-                self.process.kill()
-        finally:
-            self.process.wait()
+        if self.process.poll() is None:
+            self.process.kill()
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                pass  # it waits for a disk that does not answer, and ends when that does
 
     def close(self) -> None:
         """Our ends of the pipes; it ends when there is nobody to ask."""

@@ -9,13 +9,31 @@ from __future__ import annotations
 import io
 import random
 import zlib
+from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import fuzz_seeds as seeds
 import numpy as np
 
 SIGNS = (b"TREE", b"SNOD", b"HEAP", b"GCOL", b"OHDR", b"FRHP", b"BTHD")
 LIMITS = (0, 1, 2, 7, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 2**40, 2**63 - 1, 2**64 - 1)
+SECONDS = 3.0  # of the processor that the library has: what it holds is told well before the fuzzer's own limit
+
+
+def held(use: Callable[[Path, bytes], object]) -> Callable[[Path, bytes], object]:
+    """The same reader with less time for the library, whose end is an ordinary refusal."""
+
+    def used(folder: Path, data: bytes) -> None:
+        from gen_hyperspectral import hdf5_library
+
+        before, hdf5_library.SECONDS = hdf5_library.SECONDS, SECONDS
+        try:
+            use(folder, data)
+        finally:
+            hdf5_library.SECONDS = before
+
+    return used
 
 
 @cache

@@ -392,11 +392,12 @@ TARGETS = {
     ),
     "mat": Target(_reader("read_mat", "MatReader", "a.mat"), lambda: [seeds.mat(False), seeds.mat(True)], CUBES),
     "hdf5": Target(
-        _reader("read_hdf5", "Hdf5Reader", "a.h5"),
+        fuzz_hdf5.held(_reader("read_hdf5", "Hdf5Reader", "a.h5")),
         fuzz_hdf5.seeds_of_hdf5, CUBES, (), ("h5py",), fuzz_hdf5.mutate,
     ),
     "mat-7.3": Target(
-        _reader("read_mat", "MatReader", "a.mat"), fuzz_hdf5.seeds_of_matlab, CUBES, (), ("h5py",), fuzz_hdf5.mutate
+        fuzz_hdf5.held(_reader("read_mat", "MatReader", "a.mat")),
+        fuzz_hdf5.seeds_of_matlab, CUBES, (), ("h5py",), fuzz_hdf5.mutate,
     ),
     "zarr": Target(
         _zarr, _zarr_seeds, CUBES, (b'"order": "F"', b'"|O"', b"null", b"NaN", b"-1", b"1e999", PARTS),
