@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from gen_core.errors import DataError, GenError, RunError
 from gen_hyperspectral.hdf5_child import ANSWER, REQUEST
@@ -186,10 +186,15 @@ def _start(path: Path) -> _Child:
 
 @define(eq=False)
 class _Child:
-    """A running process. path: the file that it saw last."""
+    """A running process. coming: tells when it says something; path: the file that it saw last."""
 
     process: subprocess.Popen[bytes]
+    coming: selectors.BaseSelector = field(factory=selectors.DefaultSelector)
     path: str = ""
+
+    def __attrs_post_init__(self) -> None:
+        assert self.process.stdout is not None
+        self.coming.register(self.process.stdout, selectors.EVENT_READ)
 
     def answer(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytearray]:
         """Raises: _Ended where the child ends before it has answered."""
@@ -215,17 +220,15 @@ class _Child:
         found = bytearray(count)
         view, pipe = memoryview(found), self.process.stdout
         assert pipe is not None
-        with selectors.DefaultSelector() as selector:
-            selector.register(pipe, selectors.EVENT_READ)
-            while view:
-                left = until - time.monotonic()
-                if left <= 0:
-                    raise _Ended(f"the HDF5 library did not answer in {max(DEADLINE, 2 * seconds):g} s")
-                if selector.select(left):
-                    done = pipe.readinto(view)  # type: ignore[attr-defined]
-                    if not done:
-                        raise self._how(seconds)
-                    view = view[done:]
+        while view:
+            left = until - time.monotonic()
+            if left <= 0:
+                raise _Ended(f"the HDF5 library did not answer in {max(DEADLINE, 2 * seconds):g} s")
+            if self.coming.select(left):
+                done = pipe.readinto(view)  # type: ignore[attr-defined]
+                if not done:
+                    raise self._how(seconds)
+                view = view[done:]
         return found
 
     def _how(self, seconds: float) -> _Ended:
@@ -253,6 +256,7 @@ class _Child:
 
     def close(self) -> None:
         """Our ends of the pipes; it ends when there is nobody to ask."""
+        self.coming.close()
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 pipe.close()
