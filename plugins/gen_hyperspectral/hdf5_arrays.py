@@ -18,8 +18,8 @@ from attrs import define, field, frozen
 from gen_core.errors import DataError
 from gen_hyperspectral import hdf5_library
 from gen_hyperspectral.chunked_cube import ChunkedCube
-from gen_hyperspectral.hdf5_child import VECTOR_VALUES
 from gen_hyperspectral.hdf5_chunks import Hdf5Chunks
+from gen_hyperspectral.hdf5_questions import VECTOR_VALUES
 from gen_hyperspectral.layout import one_line
 from gen_hyperspectral.limits import SPARE, check_array, check_pieces, check_promise, check_ratio
 

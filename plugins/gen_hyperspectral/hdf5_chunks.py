@@ -19,8 +19,8 @@ from attrs import frozen
 from gen_core.errors import DataError
 from gen_hyperspectral import hdf5_library
 from gen_hyperspectral.chunked_cube import Index, Pieces
-from gen_hyperspectral.hdf5_child import NEVER
 from gen_hyperspectral.hdf5_library import reading
+from gen_hyperspectral.hdf5_questions import NEVER
 from gen_hyperspectral.inflate import inflate
 from gen_hyperspectral.layout import one_line
 

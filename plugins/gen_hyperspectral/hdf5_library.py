@@ -87,7 +87,7 @@ class Library:
         return next(self._series)
 
     def ask(self, do: str, path: Path, series: int, seconds: float, memory: int = 0, **words: Any) -> Answer:
-        """What `hdf5_child` finds in a file. memory: bytes beyond MEMORY.
+        """What one of `hdf5_questions` finds in a file. memory: bytes beyond MEMORY.
 
         series: of questions to one file (`Library.series`), for which it need be opened once only.
 

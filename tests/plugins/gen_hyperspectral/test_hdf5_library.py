@@ -112,6 +112,22 @@ def test_a_crash_behind_another_file_is_tried_again_before_the_file_is_blamed(so
     assert asked[0] == before and before not in asked[1:]
 
 
+def test_a_child_that_had_just_gone_for_want_of_questions_is_no_fault_of_the_file(sound, cube, monkeypatch):
+    read(sound)
+    before, answer, asked = pid(), hdf5_library._Child.answer, []
+
+    def go_at_first(self, request):
+        asked.append(self.process.pid)
+        if len(asked) == 1:
+            self.process.stdin.close()
+            return self.read()
+        return answer(self, request)
+
+    monkeypatch.setattr(hdf5_library._Child, "answer", go_at_first)
+    assert np.array_equal(read(sound), cube)
+    assert asked[0] == before and before not in asked[1:]
+
+
 def test_a_child_that_sleeps_is_given_up(sound, cube, monkeypatch):
     read(sound)
     monkeypatch.setattr(hdf5_library, "DEADLINE", 0.5)
