@@ -96,3 +96,16 @@ def test_the_file_is_looked_at_when_it_is_opened_and_its_chunks_only_when_they_a
     assert asked == ["look", "about", "axes"]
     assert (np.asarray(raw.array) == 1).all()
     assert asked == ["look", "about", "axes", "places"]  # values of gzip never go through the library
+
+
+@pytest.mark.parametrize("version", ["earliest", "latest"])
+def test_an_array_that_shrank_and_grew_again_is_read_as_the_library_does(version, tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w", libver=version) as file:
+        data = file.create_dataset("cube", SHAPE, "u2", chunks=CHUNK, maxshape=(None, None, 5), compression="gzip")
+        data[...] = 3
+        data.resize((4, 7, 5))
+    assert np.array_equal(we_read(path), np.full((4, 7, 5), 3))
+    with h5py.File(path, "r+") as file:
+        file["cube"].resize((12, 9, 5))
+    assert np.array_equal(we_read(path), library_reads(path)) and we_read(path)[11, 8, 4] == 0
