@@ -62,7 +62,9 @@ class _Held:
     """The file of the latest questions, kept open for the next ones of the same series."""
 
     def __init__(self, base: int):
-        self.base, self.series, self.file = base, None, None  # base: bytes of addresses before any file
+        self.base = base  # bytes of addresses before any file
+        self.series: int | None = None
+        self.file: Any = None
 
     def open(self, path: str, series: int) -> Any:
         if self.series != series:
