@@ -24,7 +24,7 @@ ORDER = (
     "volume_cache", "rendered_cache",
     "share", "condition", "batch", "trainable", "dataset", "cropped", "tiling", "codec", "prior", "conditional_prior",
     "denoising", "paths", "ddpm",
-    "sampler", "flow", "metric", "features", "segmenter", "writer", "report",
+    "sampler", "flow", "metric", "features", "segmenter", "writer", "tracker", "report",
     "hooks", "component", "offers", "installed", "plugin_probe", "registry", "inspect", "recipe", "engine",
     "run", "testing",
 )  # fmt: skip

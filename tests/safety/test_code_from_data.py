@@ -22,6 +22,7 @@ ALLOWED = {
     ("core/gen_core/offers.py", "importlib.import_module"): "the modules that installed entry points name",
     ("core/gen_core/plugin_probe.py", "subprocess"): "this python on a constant program, to load a plugin; no shell",
     ("core/gen_core/run/children.py", "subprocess"): "`python -m gen_cli.main` with a list of arguments, no shell",
+    ("core/gen_core/run/tracking.py", "subprocess"): "this python on a constant program, to run a tracker; no shell",
     ("core/gen_core/rendered_cache.py", "multiprocessing"): "workers that render phantoms, with our arguments",
     ("plugins/gen_hyperspectral/hdf5_library.py", "subprocess"): "this python on a constant program; no shell",
     ("plugins/gen_hyperspectral/inflate.py", "importlib.import_module"): "one of two constant names",

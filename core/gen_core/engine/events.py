@@ -70,10 +70,13 @@ class EventLog:
 
 def read_events(path: Path) -> list[dict[str, Any]]:
     """The lines of an events.jsonl; one torn by a kill, or damaged later, is left out."""
-    if not path.exists():
-        return []
+    return whole_lines(path.read_text(encoding="utf-8", errors="replace")) if path.exists() else []
+
+
+def whole_lines(text: str) -> list[dict[str, Any]]:
+    """The events of a piece of such a file."""
     events = []
-    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+    for line in text.split("\n"):
         try:
             event = json.loads(line)
             whole = isinstance(event, dict) and "kind" in event and event.pop(CHECK, None) in (None, _check(event))

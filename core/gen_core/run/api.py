@@ -24,6 +24,7 @@ from gen_core.run.runner import follow, machine, raise_clear, walk
 from gen_core.run.sample_forecast import forecast_samples, shape_of
 from gen_core.run.sampling import chunks
 from gen_core.run.smoke import smoke_recipe
+from gen_core.run.tracking import tracked
 
 RUNS = Path("runs")
 
@@ -114,7 +115,7 @@ def _working(
             follow(ctx)
             return []
         try:
-            with folder.locked():
+            with folder.locked(), tracked(ctx):
                 rows = work(ctx)
         except OSError as error:
             raise_clear(error, folder.path)
