@@ -1,4 +1,4 @@
-"""The chest: coordinates there and back, ribs around the lungs, vessels in their place."""
+"""The chest: coordinates there and back, everything in its place."""
 
 import numpy as np
 import pytest
@@ -40,18 +40,6 @@ def test_lungs_lie_on_their_sides_and_never_in_heart_or_spine(chest):
         y, x = anatomy.spine_line(chest, inside[:, 0])
         assert (np.hypot(inside[:, 1] - y, inside[:, 2] - x) > 20).all()
         assert (inside[:, 0] > anatomy.dome_height(chest, inside[:, 1], inside[:, 2], side) - 1e-6).all()
-
-
-def test_ribs_go_around_the_lungs_and_fall_to_the_front(chest):
-    bone, cartilage = anatomy.ribs(chest)
-    for side in (RIGHT, LEFT):
-        mine = side * bone.start[:, 2] > 40
-        at = bone.start[mine]
-        assert (anatomy.lung_sdf(chest, *at.T, side) > bone.r0[mine] - 3).all()
-    assert len(bone.start) == 24 * 25 and len(cartilage.start) > 20
-    for k in range(22):  # the last pair is short
-        rib = bone.start[25 * k : 25 * k + 25]
-        assert rib[0, 0] > rib[-1, 0] and rib[0, 1] > rib[-1, 1]
 
 
 def test_the_two_lungs_of_many_chests_differ_in_size():
