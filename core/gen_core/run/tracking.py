@@ -32,6 +32,7 @@ from gen_core.tracker import sendable
 
 FOLDER = "trackers"  # of a run: a folder for each, and the run's id
 LOG = "log.txt"  # of a tracker: what it prints
+EVERY = 5.0  # seconds between two looks at events.jsonl
 PATIENCE = 60.0  # seconds that trackers get to end after a run that is done
 SHORT = 5.0  # after one that was stopped or failed
 CHILD = (
@@ -73,7 +74,8 @@ def _start(ctx: RunContext, table: Any) -> Tracking | None:
             "component": attrs.asdict(table.component),
             "options": plain(table.options),
             "run": {**run, "recipe": sendable(ctx.recipe.to_dict())},
-            "run_folder": str(ctx.folder.path.resolve()),
+            "home": str(ctx.folder.path.resolve()),
+            "every": EVERY,
         }
         return Tracking(name, told, folder / LOG, ctx.progress)
     except Exception as error:
@@ -103,7 +105,7 @@ class Tracking:
     """The process of one tracker, seen from the run."""
 
     def __init__(self, name: str, told: dict[str, Any], log: Path, progress: Any) -> None:
-        self.name, self._progress, self._warned = name, progress, False
+        self.name, self._progress, self._over = name, progress, False
         with tempfile.TemporaryFile("w+", encoding="utf-8") as file, log.open("w") as printed:
             json.dump(told, file)
             file.flush()
@@ -121,16 +123,17 @@ class Tracking:
         self._listening.start()
 
     def _listen(self) -> None:
-        """Say at once what went wrong; and that it ended, if it had not been told to."""
+        """Say at once what went wrong."""
         assert self._process.stdout is not None
         with self._process.stdout as answers:
             for line in answers:
-                self._warn(str(json.loads(line)))
+                self._end(json.loads(line))
 
-    def _warn(self, cause: str) -> None:
-        if not self._warned:
-            self._warned = True
-            _warn(self._progress, self.name, cause)
+    def _end(self, word: str) -> None:
+        """The first word counts; none is a good end."""
+        if word and not self._over:
+            _warn(self._progress, self.name, word)
+        self._over = True
 
     @property
     def ended(self) -> bool:
@@ -153,9 +156,6 @@ class Tracking:
             pass
         self._process.wait()
         self._listening.join(1.0)
-        if late:
-            self._warn("it did not end in time")
-        elif self._process.returncode:
-            self._warn(f"its process ended ({self._process.returncode}); see {LOG}")
+        self._end("it did not end in time" if late else f"its process ended before the run; see {LOG}")
         assert self._process.stdin is not None
         self._process.stdin.close()

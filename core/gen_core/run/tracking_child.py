@@ -1,7 +1,7 @@
 """The process of one tracker: follows events.jsonl until the run says how it ended, or is gone.
 
-It is told what to do by a JSON document in a file that it inherits, and how the run ended by a line on stdin. What goes
-wrong is one line on its answers; what the tracker prints lies in `log.txt` of its folder.
+It is told what to do by a JSON document in a file that it inherits, and how the run ended by a line on stdin. When it
+ends it answers with one word: what went wrong, or nothing. What the tracker prints lies in `log.txt` of its folder.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from gen_core.run.folder import DONE, read_json, read_sealed
 from gen_core.run.following import Following
 from gen_core.tracker import Score, TrackedRun, Tracker
 
-EVERY = 5.0  # seconds between two looks at events.jsonl
 PATIENCE = 30.0  # seconds that the process of a killed run gets to end
 LAST = 180  # seconds after which a process whose run is gone ends in any case
 KINDNESS = 10  # niceness: training comes first
@@ -40,26 +39,22 @@ def main(told: int) -> None:
     try:
         os.nice(KINDNESS)
         with open(told, encoding="utf-8") as file:
-            follow(**json.load(file), parent=parent)
+            follow(json.load(file), parent)
+        word = ""
     except BaseException as error:  # SystemExit too
-        told_error = shortened(str(error), 400) if isinstance(error, GenError) else said(error)
-        os.write(answers, (json.dumps(told_error) + "\n").encode())
-        sys.stdout.flush()
-        os._exit(1)
+        word = shortened(str(error), 400) if isinstance(error, GenError) else said(error)
+    os.write(answers, (json.dumps(word) + "\n").encode())
     sys.stdout.flush()
     os._exit(0)  # what a tracker left running keeps nobody
 
 
-def follow(
-    component: dict[str, Any], options: dict[str, Any], run: dict[str, Any], run_folder: str, parent: int
-) -> None:
+def follow(told: dict[str, Any], parent: int) -> None:
     """Build the tracker and hand it everything until the end."""
-    folder, home = Path(run["folder"]), Path(run_folder)
-    with alone(folder):
-        tracker = built(Component(**component), options)
-        tracker.start(TrackedRun(**{**run, "folder": folder}))
-        events = Following(home / "events.jsonl")
-        while (state := _told(EVERY, parent)) is None:
+    folder, home = Path(told["run"]["folder"]), Path(told["home"])
+    with alone(folder), closing(Following(home / "events.jsonl")) as events:
+        tracker = built(Component(**told["component"]), told["options"])
+        tracker.start(TrackedRun(**{**told["run"], "folder": folder}))
+        while (state := _ended(told["every"], parent)) is None:
             _hand_on(events, tracker)
         _hand_on(events, tracker)
         scores = scores_of(home)
@@ -94,7 +89,7 @@ def alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _told(seconds: float, parent: int) -> str | None:
+def _ended(seconds: float, parent: int) -> str | None:
     """How the run ended, None when it has not within `seconds`; a run that is gone without a word has failed."""
     heard = bool(select.select([0], [], [], seconds)[0])
     if not heard and os.getppid() == parent:
@@ -117,8 +112,8 @@ def scores_of(home: Path) -> list[Score]:
     results = (read_json(folder / "metrics.json") or {}).get("results", {}) if read_sealed(folder / DONE) else {}
     keys = ("name", "value", "source", "against", "low", "high", "floor", "n")
     return [
-        Score(table.removeprefix("metrics."), **{key: value[key] for key in keys})
-        for table, result in results.items()
+        Score(metric, **{key: value[key] for key in keys})
+        for metric, result in results.items()
         for value in result["values"]
         if value["value"] is not None
     ]

@@ -6,6 +6,7 @@ A check raises AssertionError with one sentence that says what is wrong, and ret
 from gen_core.testing.data import check_dataset, check_reader, check_writer
 from gen_core.testing.diffusion import LinearPath, check_path, check_sampler, gaussian_denoise
 from gen_core.testing.scores import EmptyRun, check_metric, check_report
+from gen_core.testing.trackers import check_tracker
 from gen_core.testing.trainables import (
     check_codec,
     check_features,
@@ -27,6 +28,7 @@ __all__ = [
     "check_report",
     "check_sampler",
     "check_segmenter",
+    "check_tracker",
     "check_trainable",
     "check_writer",
     "gaussian_denoise",
