@@ -79,6 +79,7 @@ class WandbOffline(Tracker):
 
     def end(self, state: str, report: Path | None) -> None:
         self._run.finish(exit_code=EXIT_CODES[state])
+        self._wandb.teardown()  # only then its own process has written everything
 
 
 def _name(text: str) -> str:

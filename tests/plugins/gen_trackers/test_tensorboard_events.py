@@ -9,12 +9,12 @@ import sys
 
 import pytest
 
-pytest.importorskip("tensorboard")
-
 from gen_core.testing import check_tracker
 from gen_core.tracker import Point, Score, TrackedRun
 from gen_trackers.tensorboard_events import TensorBoardEvents
 from gen_trackers.tracker_options import TensorBoard
+
+pytest.importorskip("tensorboard")
 
 
 @pytest.fixture(autouse=True)
