@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from gen_core.tracker import Point, Score, TrackedRun, Tracker
 from gen_trackers.tracker_options import WeightsAndBiases
 
+BLOCK, HEADER = 32768, 7  # bytes of a .wandb file: of a block, and of the head of each piece in it
 EXIT_CODES = {"done": 0, "stopped": 75, "failed": 1}
 
 
@@ -33,6 +36,7 @@ class WandbOffline(Tracker):
     def start(self, run: TrackedRun) -> None:
         o = self._options
         shutil.rmtree(run.folder / "wandb", ignore_errors=True)
+        os.environ["WANDB_CACHE_DIR"] = str(run.folder / "cache")
         quiet = self._wandb.Settings(
             silent=True,
             console="off",
@@ -57,6 +61,7 @@ class WandbOffline(Tracker):
             config=run.recipe if o.recipe else None,
             settings=quiet,
         )
+        self._file = Path(self._run.dir).parent / f"run-{run.id}.wandb"
 
     def points(self, stage: str, points: list[Point], anew: bool) -> None:
         at = _name(stage)
@@ -80,8 +85,31 @@ class WandbOffline(Tracker):
     def end(self, state: str, report: Path | None) -> None:
         self._run.finish(exit_code=EXIT_CODES[state])
         self._wandb.teardown()  # only then its own process has written everything
+        if not any(record.WhichOneof("record_type") == "exit" for record in records(self._file)):
+            raise OSError(f"{self._file}: not whole; is the disk full?")  # W&B itself does not say so
 
 
 def _name(text: str) -> str:
     """A name without dots: in W&B they part a name in two."""
     return text.replace(".", "-")
+
+
+def records(path: Path) -> Iterator[Any]:
+    """The records of a .wandb file, up to one that is not whole: a LevelDB log behind a header of 7 bytes."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, at, parts = path.read_bytes(), HEADER, b""
+    while at + HEADER <= len(data):
+        if BLOCK - at % BLOCK < HEADER:  # too little for another piece
+            at += BLOCK - at % BLOCK
+            continue
+        _, size, kind = struct.unpack("<IHB", data[at : at + HEADER])  # checksum, bytes, 1: whole, 2 to 4: pieces
+        at += HEADER + size
+        if at > len(data):
+            return
+        parts += data[at - size : at]
+        if kind in (1, 4):
+            record = Record()
+            record.ParseFromString(parts)
+            yield record
+            parts = b""

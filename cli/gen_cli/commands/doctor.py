@@ -27,6 +27,9 @@ OPTIONAL = {
     "h5py": "HDF5 files (extra `hyper`)",
     "faiss": "faster exact neighbours (extra `fast`)",
     "hnswlib": "neighbours among millions of volumes (extra `fast`)",
+    "tensorboard": "curves in TensorBoard (extra `track`)",
+    "wandb": "curves in Weights & Biases (extra `wandb`)",
+    "mlflow": "curves in MLflow (extra `mlflow`)",
 }
 TROUBLE = ("torchvision", "torchaudio")  # a wheel for another torch breaks imports of other libraries
 MIN_PYTHON, MIN_TORCH = (3, 11), (2, 11)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import resource
+import signal
 import subprocess
 import sys
 
@@ -94,6 +96,21 @@ def test_a_later_sitting_takes_the_place_of_an_earlier_one(sitting, tmp_path):
     assert [step for step, _ in steps(reader(tmp_path / "fit.codec"))] == [2, 4, 6, 8]
     assert len(list((tmp_path / "fit.codec").iterdir())) == 1
     first.end("failed", None)
+
+
+def test_a_full_disk_is_an_error_when_it_is_written_to(sitting):
+    tracker = sitting()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            tracker.points("fit.codec", points(*range(100)), True)
+            tracker.flush()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    tracker.end("failed", None)
 
 
 def test_scores_with_their_intervals_and_the_settings_stand_beside_the_fits(sitting, tmp_path):
