@@ -44,6 +44,7 @@ class Stored:
     """How an array is stored. chunk: None in one piece; offset: of the values, None where they lie in the header.
 
     held: bytes of all chunks; filters: their codes in the order they were applied; elsewhere: in other files.
+    values: where they are few and were told at once.
     """
 
     chunk: tuple[int, ...] | None
@@ -52,6 +53,16 @@ class Stored:
     filters: tuple[int, ...]
     elsewhere: bool
     attributes: dict[str, Any]
+    values: np.ndarray | None
+
+
+@frozen
+class About:
+    """Arrays by name, attributes of the groups that were asked for, and the names of the first array's axes."""
+
+    arrays: dict[str, Stored]
+    groups: list[dict[str, Any]]
+    axes: list[str]
 
 
 @define
@@ -71,21 +82,20 @@ class Hdf5File:
         }
 
     def about(
-        self, names: Iterable[str], wanted: Iterable[str] = (), groups: Iterable[str] = ()
-    ) -> tuple[dict[str, Stored], list[dict[str, Any]]]:
-        """How arrays are stored, and attributes of them and of groups ("": the root)."""
+        self, names: Iterable[str], wanted: Iterable[str] = (), groups: Iterable[str] = (), axes: bool = False
+    ) -> About:
+        """How arrays are stored, and attributes of them and of groups ("": the root). axes: by a scale, or a label."""
         names = list(names)
-        told = self._ask("about", names=names, groups=list(groups), wanted=list(wanted)).told
+        told = self._ask("about", names=names, groups=list(groups), wanted=list(wanted), axes=axes).told
         said = [_attributes(a) for a in told["attributes"]]
+        values = [None, *(v and _numbers(v) for v in told["values"])]
         arrays = {
-            n: Stored(s["chunk"] and tuple(s["chunk"]), s["offset"], s["held"], tuple(s["filters"]), s["elsewhere"], a)
-            for n, s, a in zip(names, told["stored"], said)
+            n: Stored(
+                s["chunk"] and tuple(s["chunk"]), s["offset"], s["held"], tuple(s["filters"]), s["elsewhere"], a, v
+            )
+            for n, s, a, v in zip(names, told["stored"], said, values)
         }
-        return arrays, said[len(names) :]
-
-    def axes(self, name: str) -> list[str]:
-        """What the axes of an array are called: by a scale, else by a label."""
-        return [str(axis) for axis in self._ask("axes", name=name).told]
+        return About(arrays, said[len(names) :], [str(axis) for axis in told["axes"]])
 
     def vector(self, name: str, array: Array, stored: Stored) -> np.ndarray:
         """A small array, whole. Raises: DataError."""
@@ -95,7 +105,7 @@ class Hdf5File:
             shape = list(stored.chunk or array.shape or ())
             raise DataError(f"{self.path}: {what} has shape or pieces {shape}, too large for a list of bands")
         self._check_inside(what, stored)
-        return self._whole(name, array).ravel()
+        return (self._whole(name, array) if stored.values is None else stored.values).ravel()
 
     def cube(self, name: str, array: Array, stored: Stored) -> np.ndarray | ChunkedCube:
         """A 3-D array, mapped where it lies in one piece, else chunk by chunk. Raises: DataError naming the file."""
@@ -136,9 +146,13 @@ def _attributes(told: list[list[Any]]) -> dict[str, Any]:
     found = {}
     for name, value in told:
         if isinstance(value, dict):
-            value = np.frombuffer(base64.b64decode(value["values"]), value["type"]).reshape(value["shape"])
+            value = _numbers(value)
         found[name] = value
     return found
+
+
+def _numbers(told: dict[str, Any]) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(told["values"]), told["type"]).reshape(told["shape"])
 
 
 def _chunk_bytes(array: Array, stored: Stored) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 MOST_OBJECTS = 10_000  # a file with more names than this is no cube
 DEEPEST = 32  # groups within groups
 VECTOR_VALUES = 1 << 20
+FEW = 1 << 16  # bytes of a vector that are told without being asked for
 NEVER = 2**64 - 1  # the place of a chunk that was never written
 Answer = tuple[Any, Any]  # facts for JSON, and bytes
 
@@ -65,9 +66,13 @@ def attributes(item: Any, wanted: list[str]) -> list[list[Any]]:
         if isinstance(value, str):
             found.append([name, value])
         elif (numbers := np.asarray(value)).dtype.kind in "buif":
-            packed = base64.b64encode(numbers.tobytes()).decode()
-            found.append([name, {"type": numbers.dtype.str, "shape": numbers.shape, "values": packed}])
+            found.append([name, _packed(numbers)])
     return found
+
+
+def _packed(numbers: Any) -> dict[str, Any]:
+    values = base64.b64encode(numbers.tobytes()).decode()
+    return {"type": numbers.dtype.str, "shape": numbers.shape, "values": values}
 
 
 def _small(attribute: Any) -> bool:
@@ -80,16 +85,31 @@ def _small(attribute: Any) -> bool:
     return (dtype.kind in "buif" or text) and count * dtype.itemsize <= VECTOR_VALUES
 
 
-def about(file: Any, names: list[str], groups: list[str], wanted: list[str]) -> Answer:
-    """How arrays are stored, and wanted attributes of them and of groups ("": the root)."""
-    stored = [_stored(file[n]) for n in names]
-    told = [attributes(file[n], wanted) for n in (*names, *(g or "/" for g in groups))]
-    return {"stored": stored, "attributes": told}, b""
+def about(file: Any, names: list[str], groups: list[str], wanted: list[str], axes: bool) -> Answer:
+    """How arrays are stored, and wanted attributes of them and of groups ("": the root).
+
+    Of the first array also what its axes are called, if asked: by a scale, else by a label; of the others their values,
+    where these are few.
+    """
+    items = [file[n] for n in names]
+    told: dict[str, Any] = {"stored": [_stored(item) for item in items]}
+    told["attributes"] = [attributes(item, wanted) for item in (*items, *(file[g or "/"] for g in groups))]
+    told["axes"] = [dim[0].name if len(dim) else dim.label for dim in items[0].dims] if axes else []
+    told["values"] = [_values(item, stored) for item, stored in zip(items[1:], told["stored"][1:])]
+    return told, b""
 
 
-def axes(file: Any, name: str) -> Answer:
-    """What the axes of an array are called: by a scale, else by a label."""
-    return [dim[0].name if len(dim) else dim.label for dim in file[name].dims], b""
+def _values(item: Any, stored: dict[str, Any]) -> dict[str, Any] | None:
+    """Values of numbers, where they are few, lie in the file, and can be read; else they are asked for one by one."""
+    import numpy as np
+
+    most = max(math.prod(item.shape or ()), math.prod(item.chunks or ())) * item.dtype.itemsize
+    if stored["elsewhere"] or item.dtype.kind not in "buif" or most > FEW:
+        return None
+    try:
+        return _packed(np.asarray(item[()]))
+    except (OSError, TypeError, ValueError, KeyError, RuntimeError):
+        return None
 
 
 def _stored(item: Any) -> dict[str, Any]:
@@ -164,4 +184,4 @@ def _left_out(block: int) -> int:
     return block if told[0] == told[1] else 0
 
 
-QUESTIONS: dict[str, Callable[..., Answer]] = {f.__name__: f for f in (look, about, axes, whole, piece, places)}
+QUESTIONS: dict[str, Callable[..., Answer]] = {f.__name__: f for f in (look, about, whole, piece, places)}

@@ -62,19 +62,19 @@ class Hdf5Cubes(Reader):
             name, warnings = choose_variable(path, cubes, wanted, {_leaf(n): size for n, size in flat.items()}, guess)
             nearest = _nearest(name, (n for n, size in flat.items() if size in cubes[name]))
             above = ["/".join(name.split("/")[:depth]) for depth in reversed(range(name.count("/") + 1))]
-            stored, groups = file.about([name, *nearest.values()], HEEDED, above)
-            item = stored[name]
+            about = file.about([name, *nearest.values()], HEEDED, above, axes=True)
+            item = about.arrays[name]
             facts = Facts(where="attribute", warnings=warnings, sidecar=find_sidecar(path))
             facts.meta = {"variable": name, "variables": {n: list(s) for n, s in cubes.items()}}
             facts.heed(item.attributes)
-            facts.axes = facts.axes or axes_by_dimensions(map(_leaf, file.axes(name)))
+            facts.axes = facts.axes or axes_by_dimensions(map(_leaf, about.axes))
             for leaf, n in nearest.items():
                 if leaf not in facts.vectors:
-                    facts.vectors[leaf] = file.vector(n, real[n], stored[n])
-                    told = {k.lower(): v for k, v in stored[n].attributes.items()}.get("units")
+                    facts.vectors[leaf] = file.vector(n, real[n], about.arrays[n])
+                    told = {k.lower(): v for k, v in about.arrays[n].attributes.items()}.get("units")
                     if "wa" in leaf and isinstance(told, str):
                         facts.wavelength_units = facts.wavelength_units or told
-            for group in groups:
+            for group in about.groups:
                 facts.heed(group)
             array = file.cube(name, real[name], item)
         return assemble(path, array, facts, self.options.axes)
@@ -115,7 +115,7 @@ def open_mat73(path: Path, variable: str | None, guess: bool, axes: str) -> RawV
         flat = {n: i.size for n, i in real.items() if i.shape and i.size and max(i.shape) == i.size}
         name, warnings = choose_variable(path, cubes, variable, flat, guess)
         beside = [n for n in flat if n.lower() in VECTOR_NAMES]
-        stored, _ = file.about([name, *beside])
+        stored = file.about([name, *beside]).arrays
         facts = Facts(where="variable", warnings=warnings)
         facts.meta = {"variable": name, "variables": {n: list(s) for n, s in cubes.items()}}
         facts.vectors = {n.lower(): file.vector(n, real[n], stored[n]) for n in beside}
