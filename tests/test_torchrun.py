@@ -75,7 +75,7 @@ def shared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shared")
     short = ["--set", "codec.fit.steps=6", "--set", "codec.discriminator.start=2", "--set", "prior.fit.steps=6"]
     short += ["--set", "dataset.subjects=12", "--set", "segmenter.fit.steps=5", "--set", "sample.n=10"]
-    short += ["--set", "sample.batch=4"]
+    short += ["--set", "sample.batch=4", "--set", "trackers.csv.use=csv"]
     texts = gen(2, folder, "run", RECIPE, "--out", "tiny", *short)
     return folder, texts
 
@@ -92,6 +92,8 @@ def test_a_whole_run_on_two_processes(shared):
     events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
     train = [e["step"] for e in events if e["kind"] == "train" and e["stage"] == "fit.codec"]
     assert train == sorted(set(train)), "two processes wrote events"
+    table = (run / "trackers" / "csv" / "scalars.csv").read_text().splitlines()
+    assert "[trackers." not in lead and len(table) == len(set(table)) > 20, "two processes tracked"
 
 
 def test_latents_and_samples_are_the_same_bytes_on_any_number_of_processes(shared):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,9 @@ class MlflowRun(Tracker):
     def start(self, run: TrackedRun) -> None:
         uri = self._options.uri or f"sqlite:///{run.folder / 'mlflow.db'}"
         self._client = self._client_of(tracking_uri=uri)
-        self._run = self._former(run.folder / FILE, uri) or self._begin(run, uri)
+        former = self._former(run.folder / FILE, uri)
+        self._goes_on = former is not None
+        self._run = former or self._begin(run, uri)
         if self._options.recipe:
             there = self._client.get_run(self._run).data.params
             told = {_name(key): str(value)[:LONGEST] for key, value in _flat(run.recipe).items()}
@@ -62,7 +65,7 @@ class MlflowRun(Tracker):
             for end, value in (("", score.value), ("/low", score.low), ("/high", score.high)):
                 key = _name(f"scores/{score.key}{end}")
                 if value is not None and [m.value for m in self._history(key)][-1:] != [value]:
-                    self._client.log_metric(self._run, key, value, step=0)
+                    self._waiting.append(self._metric(key, value, int(time.time() * 1000), 0))
 
     def end(self, state: str, report: Path | None) -> None:
         self.flush()
@@ -96,7 +99,7 @@ class MlflowRun(Tracker):
         return begun
 
     def _history(self, key: str) -> list[Any]:
-        return self._client.get_metric_history(self._run, key)
+        return self._client.get_metric_history(self._run, key) if self._goes_on else []
 
     def _add(self, key: str, value: float, step: int, at: float) -> None:
         if key not in self._steps:
