@@ -24,6 +24,7 @@ from gen_hyperspectral.reader_options import Hdf5Reader, MatReader
 CASES = Path(__file__).parents[2] / "fuzz" / "cases"
 ENDLESS, CRASHING = CASES / "hdf5" / "scales-without-end", CASES / "mat-7.3" / "a-crash-in-the-library"
 READER = build(Hdf5Reader())
+FORKS = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # of Python 3.12 and later
 
 
 @pytest.fixture
@@ -173,7 +174,7 @@ def test_an_interrupted_question_leaves_no_child_behind(endless, sound, cube):
 
     old = signal.signal(signal.SIGALRM, stop)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        signal.setitimer(signal.ITIMER_REAL, 1.5)
         with pytest.raises(KeyboardInterrupt):
             read(endless)
     finally:
@@ -203,6 +204,7 @@ def test_the_child_ends_with_a_parent_that_is_killed(sound):
     assert gone(child)
 
 
+@FORKS
 def test_a_fork_starts_its_own_child_and_leaves_the_parents_alone(sound, cube):
     assert np.array_equal(read(sound), cube)
     before = pid()
@@ -222,6 +224,7 @@ def test_a_fork_starts_its_own_child_and_leaves_the_parents_alone(sound, cube):
     assert np.array_equal(read(sound), cube) and pid() == before
 
 
+@FORKS
 def test_a_fork_amid_a_question_of_another_thread_can_ask(sound, cube, endless, monkeypatch):
     monkeypatch.setattr(hdf5_library, "SECONDS", 2.0)
     told = []
@@ -234,7 +237,7 @@ def test_a_fork_amid_a_question_of_another_thread_can_ask(sound, cube, endless, 
 
     thread = threading.Thread(target=ask)
     thread.start()
-    while not library._lock.locked():
+    while thread.is_alive() and not library._lock.locked():
         time.sleep(0.01)
     process = os.fork()
     if not process:
@@ -244,6 +247,7 @@ def test_a_fork_amid_a_question_of_another_thread_can_ask(sound, cube, endless, 
     assert status == 0 and len(told) == 1
 
 
+@FORKS
 def test_workers_of_a_loader_read(sound, cube):
     torch = pytest.importorskip("torch")
 
