@@ -1,9 +1,10 @@
 """The tracker `wandb`: a Weights & Biases run kept in the run's folder; `wandb sync` sends it when you want that.
 
 No network is used. Each sitting writes the whole run from its first point, under the run's own id, and removes what
-earlier sittings left: what was killed leaves neither doubles nor gaps. W&B only appends, so within a sitting a step
-that comes again behind a checkpoint is passed over. Left out of what it collects by itself: code, git, host, command
-line, installed packages, hardware, console.
+earlier sittings left: what was killed leaves neither doubles nor gaps. It asks for no `resume`, so `wandb sync` sends
+the run from its first line again, over what an earlier one sent. W&B only appends, so within a sitting a step that
+comes again behind a checkpoint is passed over. Left out of what it collects by itself: code, git, host, command line,
+installed packages, hardware, console.
 """
 
 from __future__ import annotations
@@ -57,7 +58,6 @@ class WandbOffline(Tracker):
             id=run.id,
             dir=str(run.folder),
             mode="offline",
-            resume="allow",
             config=run.recipe if o.recipe else None,
             settings=quiet,
         )
