@@ -231,6 +231,11 @@ def norm(kind: str, channels: int, groups: int = 32) -> nn.Module:
     return GroupNorm(gcd(groups, channels), channels, eps=1e-6)
 
 
+def silu(x: Tensor) -> Tensor:
+    """x sigmoid(x) of a tensor that nobody else needs: in its place, unless a gradient is wanted."""
+    return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
 class ResidualBlock(nn.Module):
     """x + conv(silu(norm(conv(silu(norm(x)))))), both kernels 3 x 3 x 3; x by a 1 x 1 x 1 one where channels change."""
 
@@ -244,5 +249,7 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Identity() if out == channels else Conv3d(channels, out, (1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
-        return self.shortcut(x) + self.conv2(F.silu(self.norm2(h)))
+        h = self.conv1(silu(self.norm1(x)))
+        a = silu(self.norm2(h))
+        del h  # one map less beside the convolution, where no gradient keeps it
+        return self.shortcut(x) + self.conv2(a)

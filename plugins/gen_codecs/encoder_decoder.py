@@ -11,7 +11,6 @@ from contextlib import nullcontext
 from math import prod
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -25,6 +24,7 @@ from gen_codecs.blocks import (
     frozen_statistics,
     norm,
     resample_kernel,
+    silu,
     space_to_depth,
 )
 from gen_codecs.vq_options import VqNetwork
@@ -51,7 +51,7 @@ class Down(nn.Module):
         self.blocks = _blocks(options.blocks_encoder, channels, options)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.blocks(self.resample(space_to_depth(x, self.stride) if self.shuffle else x))
+        return _in_turn(self.blocks, self.resample(space_to_depth(x, self.stride) if self.shuffle else x))
 
 
 class Up(nn.Module):
@@ -70,12 +70,19 @@ class Up(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.shuffle:
             return depth_to_space(self.resample(self.blocks(x)), self.stride)
-        return self.blocks(self.resample(x))
+        return _in_turn(self.blocks, self.resample(x))
 
 
 def _blocks(n: int, channels: int, options: VqNetwork) -> nn.Sequential:
     block = lambda: ResidualBlock(channels, options.norm, options.norm_groups, options.padding)
     return nn.Sequential(*(block() for _ in range(n)))
+
+
+def _in_turn(blocks: nn.Sequential, x: Tensor) -> Tensor:
+    """blocks(x); a call would hold x, a map at full resolution, until the last block has ended."""
+    for block in blocks:
+        x = block(x)
+    return x
 
 
 class Levels(nn.Module):
@@ -112,7 +119,7 @@ class Encoder(Levels):
         x = self.stem(x)
         for level in self.levels:
             x = self.run(level, x)
-        return F.silu(self.norm(x))
+        return silu(self.norm(x))
 
 
 class Decoder(Levels):
@@ -139,10 +146,10 @@ class Decoder(Levels):
     def forward(self, z_q: Tensor) -> Tensor:
         h = self.stem(z_q)
         if self.shuffle:
-            h = F.silu(self.norm(h))
+            h = silu(self.norm(h))
         for level in self.levels:
             h = self.run(level, h)
-        return h if self.shuffle else self.head(F.silu(self.norm(h)))
+        return h if self.shuffle else self.head(silu(self.norm(h)))
 
     @property
     def last_weight(self) -> nn.Parameter:
