@@ -24,7 +24,7 @@ class Row:
 
 
 SAME_LIBRARY = "convolutions and products of the library are three quarters of the time and common to both sides"
-# profiled at 16 x 112 x 112, one thread: bf16 convolutions 87 % of the time, norms and SiLU 6 %, padding 3 %. A 3 x 3 x 3
+# profiled at 16 x 112 x 112, one thread: bf16 convolutions 87 % of the time, norms and SiLU 6 %, padding 3 %. A 3-D
 # convolution of 32 channels at that size takes 113 ms in float32, 53 in bf16, 49 in bf16 and channels_last_3d; as 2-D
 # convolutions of planes 56 to 136. The head (32 -> 1) as planes would save 4 % of the whole.
 LAYERS = (
