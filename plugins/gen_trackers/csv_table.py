@@ -1,8 +1,8 @@
 """The tracker `csv`: every curve and score of a run in one tidy table, one value a row, replaced as a whole.
 
 Columns: stage ("fit.codec", ...; "evaluate"), kind ("train", "validation", "epoch"; "score"), step (empty for scores),
-name, source, against, value, low, high (the ends of a score's interval). No times, so the table of a run that was
-killed and went on is that of one that was not.
+name, source, against, value, low, high (the ends of a score's interval). No times, so the table depends on what
+`events.jsonl` says alone, however often a run was killed.
 """
 
 from __future__ import annotations
