@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gen_core.share import mean
+from gen_core.share import part, total
 
 
 def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
@@ -41,7 +41,6 @@ def feature_matching(real: list[Tensor], fake: list[Tensor]) -> Tensor:
 
 def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last: nn.Parameter) -> Tensor:
     """|grad of the reconstruction loss| / |grad of the adversarial loss| at the last decoder layer, in [0, 1e4]."""
-    # means over the whole batch, of which another process may hold a part
-    g_rec = mean(torch.autograd.grad(reconstruction, last, retain_graph=True)[0]).norm()
-    g_adv = mean(torch.autograd.grad(adversarial, last, retain_graph=True)[0]).norm()
-    return (g_rec / (g_adv + 1e-4)).clamp(0, 1e4).detach()
+    # of the whole batch, of which other processes may hold parts
+    slope = lambda loss: total(torch.autograd.grad(part(loss), last, retain_graph=True)[0]).norm()
+    return (slope(reconstruction) / (slope(adversarial) + 1e-4)).clamp(0, 1e4).detach()

@@ -57,7 +57,7 @@ def two(tmp_path_factory):
 def three(tmp_path_factory):
     """Three processes: micro-batches of two samples, so one of them always works on a stand-in."""
     folder = tmp_path_factory.mktemp("three")
-    with ranked.started(folder, 3, "slow", "accumulated", "stylegan2-ada", "ddpm3d") as processes:
+    with ranked.started(folder, 3, "slow", "accumulated", "vqgan", "stylegan2-ada", "ddpm3d") as processes:
         found = processes.finished()
     assert [code for code, _ in found] == [0, 0, 0], found
     return folder
@@ -71,8 +71,9 @@ def assert_equal_to(found: Path, expected: Path) -> None:
     ours, theirs = weights(found), weights(expected)
     assert ours.keys() == theirs.keys()
     for name, value in theirs.items():
-        # sums of the codebook run over a dozen vectors of a codec whose weights agree to 1e-6 themselves
-        torch.testing.assert_close(ours[name], value, rtol=1e-6, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+        # vectors of a codec whose weights agree to 1e-6 after five steps, and sums of a dozen of them
+        most = 4e-6 if name.startswith("codebook.") else 1e-6
+        torch.testing.assert_close(ours[name], value, rtol=1e-6, atol=most, msg=lambda m, n=name: f"{n}: {m}")
 
 
 @pytest.mark.parametrize("case", EQUAL)
@@ -84,7 +85,7 @@ def test_two_processes_with_half_the_batch_equal_one_with_the_whole(one, two, ca
     assert_equal_to(two[0] / case, one / case)
 
 
-@pytest.mark.parametrize("case", ["accumulated", "stylegan2-ada", "ddpm3d"])
+@pytest.mark.parametrize("case", ["accumulated", "vqgan", "stylegan2-ada", "ddpm3d"])
 def test_three_processes_with_uneven_parts_and_stand_ins_equal_one(one, three, case):
     assert_equal_to(three / case, one / case)
 
