@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from gen_core.engine.events import plain
 from gen_core.engine.ranks import Ranks
 
 
@@ -23,6 +27,17 @@ class Averages:
         now = torch.stack([v.detach().float().reshape(()).to(self._device) for v in values.values()]) * weight
         total, count = self._sums.get(names, (0.0, 0.0))
         self._sums[names] = (total + now, count + weight)
+
+    def state(self) -> list[Any]:
+        """What has been added since the last `take`, for a checkpoint: [names, sums, weight] of each company."""
+        return [[list(names), plain(total.tolist()), count] for names, (total, count) in self._sums.items()]
+
+    def load(self, state: list[Any]) -> None:
+        """Go on from `state()`, to the same bits."""
+        self._sums = {}
+        for names, sums, count in state:
+            total = torch.tensor([math.nan if v is None else v for v in sums], device=self._device)
+            self._sums[tuple(names)] = (total, count)
 
     def take(self, ranks: Ranks | None = None) -> dict[str, float]:
         """The means so far; starts anew. A name that came in several companies is averaged over all of them.

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from gen_core.batch import Batch
 from gen_core.engine import order
-from gen_core.engine.averages import Averages
 from gen_core.engine.device import peak_memory, resolve_device
 from gen_core.engine.ema import Ema
 from gen_core.engine.events import EventLog
@@ -153,7 +152,6 @@ class _Fit:
         self.ema = Ema(module, options.ema, options.ema_start, options.ema_every, now.shards.pieces)
         self.records = Records(now, self.groups, self.ema)
         self.validation = Validation(now, self.ema, validation, scores)
-        self.averages = Averages(now.device)
         self._shown: dict[str, float] = {}
 
     def run(self) -> FitSummary:
@@ -291,14 +289,14 @@ class _Fit:
         for part in parts:
             prefix = "" if part.group == first else f"{part.group}/"
             values = {"loss": part.total, **part.losses, **part.logs}
-            self.averages.add({prefix + name: value for name, value in values.items()}, part.weight)
+            self.now.averages.add({prefix + name: value for name, value in values.items()}, part.weight)
         for group, norm in norms.items():
-            self.averages.add({("" if group == first else f"{group}/") + "grad_norm": norm})
+            self.now.averages.add({("" if group == first else f"{group}/") + "grad_norm": norm})
 
     def _log(self) -> None:
         """Write the averages since the last time: the only look from the host beside the finite check."""
         now = self.now
-        self._shown = self.averages.take(now.ranks)
+        self._shown = self.now.averages.take(now.ranks)
         self._shown["lr"] = next(iter(self.groups.values())).lr * lr_factor(now.done - 1, now.options)
         epoch = order.epoch_of(now.done - 1, now.options.batch, now.n)
         now.event("train", self._shown, epoch=epoch)

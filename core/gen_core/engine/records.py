@@ -61,6 +61,7 @@ class Records:
             "hooked": now.hooked,
             "validated": now.validated,
             "values": plain(now.values),  # JSON knows no NaN
+            "averages": now.averages.state() if now.ranks.world == 1 else [],  # of several, each has its own
             "best": now.best,
             "seconds": time.monotonic() - self.began,
             "extra_state": extra_state,
@@ -139,6 +140,8 @@ class Records:
         now.hooked, now.validated = state["hooked"], state["validated"]
         now.values = {name: math.nan if value is None else value for name, value in state["values"].items()}
         now.seconds, now.best = state["seconds"], state["best"]
+        if now.ranks.world == 1:
+            now.averages.load(state.get("averages", []))
         if now.best is not None:
             try:
                 ckpt.open_checkpoint(now.checkpoints / now.best["name"])

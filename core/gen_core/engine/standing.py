@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from gen_core.engine import order, seeds
+from gen_core.engine.averages import Averages
 from gen_core.engine.events import EventLog
 from gen_core.engine.ranks import ERROR, STOP, Ranks
 from gen_core.engine.sharding import Shards
@@ -54,6 +55,7 @@ class Standing:
         self.seconds = 0.0
         self.doing = "starting"  # in words, for the message when memory runs out
         self.notes: list[str] = []
+        self.averages = Averages(device)  # of what is logged
         self.shards = Shards()
         self.parameters = list(module.parameters())
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+
 import pytest
 import torch
 
@@ -25,3 +28,20 @@ def test_a_value_is_taken_as_it_was_when_added():
     buffer.fill_(9.0)
     averages.add({"p": buffer})
     assert averages.take() == {"p": 5.5}
+
+
+def test_a_state_in_json_goes_on_to_the_same_bits():
+    values = [{"loss": torch.rand(()), "codes": torch.rand(())} for _ in range(5)]
+    whole, first, second = Averages(), Averages(), Averages()
+    for i, each in enumerate(values):
+        whole.add(each, 0.3)
+        if i < 2:
+            first.add(each, 0.3)
+    second.add({"old": torch.tensor(1.0)})
+    second.load(json.loads(json.dumps(first.state())))
+    for each in values[2:]:
+        second.add(each, 0.3)
+    assert second.take() == whole.take()
+    first.add({"loss": torch.tensor(float("nan"))})
+    second.load(json.loads(json.dumps(first.state(), allow_nan=False)))
+    assert math.isnan(second.take()["loss"])

@@ -50,9 +50,7 @@ def _equal(a, b):
         [(e["kind"], e["step"], e["values"]) for e in read_events(f / "events.jsonl") if e["kind"] in CURVES]
         for f in (a, b)
     ]
-    steps = [[(k, s) for k, s, _ in c] for c in curves]
-    assert steps[0] == steps[1]  # no doubles, no holes
-    assert [c for c in curves[0] if c[0] != "train"] == [c for c in curves[1] if c[0] != "train"]
+    assert curves[0] == curves[1]  # no doubles, no holes, and the same averages
 
 
 CURVES = ("train", "validation", "epoch")
@@ -88,6 +86,17 @@ def test_a_stop_at_any_look_saves_and_goes_on_to_the_same_bits(tiny, whole, tmp_
     assert f"after step {found.state['step']} of 23" in str(caught.value) and not problems
     tiny.run(tmp_path, select="l2")
     _equal(whole, tmp_path)
+
+
+def test_a_stop_between_two_logged_lines_leaves_the_averages_as_they_were(tiny, tmp_path):
+    lines = lambda f: [(e["step"], e["values"]) for e in read_events(f / "events.jsonl") if e["kind"] == "train"]
+    tiny.run(tmp_path / "whole", log_every=9)
+    for looks in (13, 31, 50):
+        with pytest.raises(Stopped):
+            tiny.run(tmp_path / "stopped", stop=StopAt(looks), log_every=9)
+    tiny.run(tmp_path / "stopped", log_every=9)
+    assert [step for step, _ in lines(tmp_path / "whole")] == [9, 18, 23]
+    assert lines(tmp_path / "stopped") == lines(tmp_path / "whole")
 
 
 def test_many_stops_in_a_row_still_lead_there(tiny, whole, tmp_path):
