@@ -24,6 +24,7 @@ SCRIPTS = (
     "ms_ssim",
     "frechet",
     "evaluation",
+    "inception_features",
     "neighbours",
     "cube_resize",
     "dicom_series",
