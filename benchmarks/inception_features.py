@@ -84,6 +84,7 @@ def main() -> None:
         "ours, bf16": lambda: gathered(half),
     }
     compare(f"Inception features of {TRIPLETS} triplets", sides, rounds=5)
+
     def once() -> None:
         prepared = ours.prepare_bands(bands)
         for part in picks.split(IMAGES):
