@@ -24,7 +24,7 @@ from harness import compare, machine
 
 from gen_core.batch import Batch
 from gen_core.engine.memory import give_back
-from gen_core.run.evaluation import GIVE_BACK_EVERY
+from gen_core.run.scoring.evaluation import GIVE_BACK_EVERY
 from gen_core.volume import VolumeSpec
 from gen_features.random_conv64 import RandomConv64
 from gen_metrics import metric_options as opt

@@ -56,9 +56,9 @@ from gen_core.engine.optimizers import make_groups
 from gen_core.engine.precision import autocast
 from gen_core.options import FitOptions, SampleOptions
 from gen_core.prior import PriorContext
-from gen_core.run.background import Background
-from gen_core.run.drawing import draw
-from gen_core.run.sampling import Recorded, latents_from
+from gen_core.run.samples.background import Background
+from gen_core.run.samples.drawing import draw
+from gen_core.run.samples.sampling import Recorded, latents_from
 from gen_core.trainable import Step
 from gen_core.volume import VolumeSpec
 from gen_diffusion.ddim import build as ddim

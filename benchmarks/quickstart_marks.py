@@ -20,8 +20,8 @@ from gen_core.batch import Batch
 from gen_core.engine.stop import StopFlag
 from gen_core.run.api import Silent, open_run
 from gen_core.run.context import RunContext
-from gen_core.run.evaluation import EvaluationContext
 from gen_core.run.folder import read_json
+from gen_core.run.scoring.evaluation import EvaluationContext
 
 
 def value(metrics: dict[str, Any], metric: str, name: str, source: str, against: str = "", key: str = "value") -> Any:

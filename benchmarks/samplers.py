@@ -28,9 +28,9 @@ from gen_core.engine.seeds import sample_noise
 from gen_core.engine.stop import StopFlag
 from gen_core.run.api import Silent, open_run
 from gen_core.run.context import RunContext
-from gen_core.run.evaluation import EvaluationContext
-from gen_core.run.sample_conditions import SampleConditions
-from gen_core.run.sampling import latents_from, noise_shape, sample_seed
+from gen_core.run.samples.conditions import SampleConditions
+from gen_core.run.samples.sampling import latents_from, noise_shape, sample_seed
+from gen_core.run.scoring.evaluation import EvaluationContext
 
 BEGIN, END = "<!-- samplers: begin -->", "<!-- samplers: end -->"
 SAMPLERS = {  # name: network evaluations a step

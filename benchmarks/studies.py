@@ -22,8 +22,8 @@ from studies_single import single_sections
 
 from gen_core import atomic
 from gen_core.errors import GenError
-from gen_core.run.compare import COST, Comparison, Run, Score, compare, draw, pick
-from gen_core.run.comparison_text import markdown, number
+from gen_core.run.studies.compare import COST, Comparison, Run, Score, compare, draw, pick
+from gen_core.run.studies.comparison_text import markdown, number
 
 BEGIN, END = "<!-- studies: begin -->", "<!-- studies: end -->"
 NOTE = (

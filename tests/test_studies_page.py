@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gen_core.run.compare import Run, Score
+from gen_core.run.studies.compare import Run, Score
 
 SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "studies.py"
 
@@ -60,7 +60,7 @@ def test_runs_are_paired_by_the_width_of_their_prior(studies):
 
 
 def test_every_claim_names_settings_that_the_twin_sweeps(studies):
-    from gen_core.run.sweep import Sweep, SweepRequest
+    from gen_core.run.studies.sweep import Sweep, SweepRequest
 
     for study in studies.STUDIES:
         sweep = Sweep(SweepRequest(SCRIPT.parents[1] / "recipes" / "studies" / f"{study.name}_phantom.toml"))

@@ -86,5 +86,5 @@ class Report(ABC):
         """Write the page to `path` (one self-contained file, atomic)."""
 
     def compare(self, comparison: Any, path: Path) -> list[Path]:
-        """Draw the Pareto front of a `gen_core.run.compare.Comparison` to `path` (.png or .svg). Optional."""
+        """Draw the Pareto front of a `gen_core.run.studies.compare.Comparison` to `path` (.png or .svg). Optional."""
         raise UsageError(f"the report {type(self).__name__} draws no comparisons")

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from gen_core.run import anomaly, api
+from gen_core.run import api
+from gen_core.run.anomaly import find as anomaly
 
 RESULTS = {
     "folder": "there",

@@ -14,7 +14,7 @@ from gen_core.run.api import RunRequest
 @pytest.fixture
 def sweeps(monkeypatch, tmp_path):
     """Replaces `sweep` and `plan_sweep`; `.asked` holds the requests, `.children` is what comes out."""
-    from gen_core.run import sweep as real
+    from gen_core.run.studies import sweep as real
 
     class Fake:
         asked: list[tuple] = []

@@ -14,8 +14,8 @@ from gen_core.condition import Conditions, ConditionSpec
 from gen_core.engine.fused import Fused
 from gen_core.options import SampleOptions
 from gen_core.prior import PriorContext
-from gen_core.run.drawing import draw
-from gen_core.run.sampling import Recorded, latents_from
+from gen_core.run.samples.drawing import draw
+from gen_core.run.samples.sampling import Recorded, latents_from
 from gen_diffusion.ddim import build as ddim
 from gen_diffusion.ddpm import build as ddpm
 from gen_diffusion.ddpm3d import build

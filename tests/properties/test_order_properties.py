@@ -11,7 +11,7 @@ from gen_core import atomic
 from gen_core.engine.order import batch_slice, epoch_of, plan, starts_epoch, step_samples
 from gen_core.errors import DataError
 from gen_core.options import SplitOptions
-from gen_core.run.sampling import chunks, indices_of
+from gen_core.run.samples.sampling import chunks, indices_of
 from gen_core.splits import box_positions, crop_positions, split_boxes, split_regions, split_subjects
 
 OPTIONS = st.builds(

@@ -9,7 +9,7 @@ import pytest
 
 from gen_core.recipe import load_recipe
 from gen_core.registry import Registry
-from gen_core.run.sweep import Sweep, SweepRequest, plan_sweep
+from gen_core.run.studies.sweep import Sweep, SweepRequest, plan_sweep
 
 STUDIES = Path(__file__).resolve().parents[2] / "recipes" / "studies"
 NAMES = {

@@ -57,7 +57,7 @@ def thin(z):
 
 def test_each_failure_is_one_line_and_the_same_command_goes_on(tmp_path, monkeypatch):
     from gen_codecs.identity_codec import Identity
-    from gen_core.run import evaluation
+    from gen_core.run.scoring import evaluation
 
     recipe = tmp_path / "small.toml"
     recipe.write_text(RECIPE)

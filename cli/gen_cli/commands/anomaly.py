@@ -66,7 +66,7 @@ def anomaly(
             raise UsageError(f"--condition {pair}: expected NAME=VALUE")
         given[name] = value
     times = numbers(t)
-    from gen_core.run import anomaly as anomalies
+    from gen_core.run.anomaly import find as anomalies
 
     with progress_on(sys.stderr if json_ else sys.stdout) as progress:
         found = anomalies.find_anomalies(

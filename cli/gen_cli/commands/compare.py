@@ -44,7 +44,7 @@ def compare(
         raise UsageError(f"--out {out}: expected a name that ends in {', '.join((*FIGURES, *FORMS))}")
     if out and out.suffix in FIGURES and not pareto:
         raise UsageError(f"--out {out}: a figure needs --pareto X,Y")
-    from gen_core.run import compare as comparing
+    from gen_core.run.studies import compare as comparing
 
     found = comparing.compare(runs, tuple(metric or ()), comparing.split_pair(pareto) if pareto else None)
     if out and out.suffix in FIGURES:
@@ -63,7 +63,7 @@ def text(found: object, form: str) -> str:
     """The comparison in one of the forms."""
     import json
 
-    from gen_core.run import comparison_text as forms
+    from gen_core.run.studies import comparison_text as forms
 
     make = {"md": forms.markdown, "csv": forms.as_csv, "latex": forms.latex, "plain": forms.plain}
     if form == "json":

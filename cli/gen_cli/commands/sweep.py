@@ -72,7 +72,7 @@ def sweep(
         cpus_per_task=cpus_per_task,
     )
     from gen_core.errors import RunError, UsageError
-    from gen_core.run import sweep as sweeps
+    from gen_core.run.studies import sweep as sweeps
 
     if minimize and maximize:
         raise UsageError("give --minimize or --maximize, not both")

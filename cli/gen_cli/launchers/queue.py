@@ -33,7 +33,7 @@ def queue_run(request: Any, options: SlurmOptions) -> dict[str, Any]:
 
 def queue_sweep(request: Any, options: SlurmOptions) -> dict[str, Any]:
     """Queue the children of a sweep as an array, `max_parallel` at work at once; equal steps are still done once."""
-    from gen_core.run.sweep import Sweep
+    from gen_core.run.studies.sweep import Sweep
 
     asked = Sweep(request)
     asked.fill()

@@ -21,10 +21,10 @@ from gen_core.run.folder import LOCK_RECIPE, RunFolder, check_lock, read_json, v
 from gen_core.run.graph import StepSpec, build_graph
 from gen_core.run.plan import describe
 from gen_core.run.runner import follow, machine, raise_clear, walk
-from gen_core.run.sample_forecast import forecast_samples, shape_of
-from gen_core.run.sampling import chunks
+from gen_core.run.samples.forecast import forecast_samples, shape_of
+from gen_core.run.samples.sampling import chunks
 from gen_core.run.smoke import smoke_recipe
-from gen_core.run.tracking import tracked
+from gen_core.run.tracking.beside import tracked
 
 RUNS = Path("runs")
 
@@ -240,12 +240,12 @@ def sample_more(
     dry_run: return what it would take.
     The same (run, sampler, steps, seed, conditions) gives the same bytes for every n and every shard count.
     """
-    from gen_core.run.background import Background
-    from gen_core.run.drawing import draw
-    from gen_core.run.drawn import Drawn
-    from gen_core.run.outputs import data_card, write_manifest, write_samples
-    from gen_core.run.sample_store import sample_id
-    from gen_core.run.sampling import sample_seed
+    from gen_core.run.samples.background import Background
+    from gen_core.run.samples.drawing import draw
+    from gen_core.run.samples.drawn import Drawn
+    from gen_core.run.samples.outputs import data_card, write_manifest, write_samples
+    from gen_core.run.samples.sampling import sample_seed
+    from gen_core.run.samples.store import sample_id
     from gen_core.run.steps import sample_head
 
     overrides = [f'sampler.use="{sampler}"'] if sampler else []
@@ -330,6 +330,6 @@ def verify_run(run_dir: str | Path) -> list[str]:
     problems = []
     for done in sorted(folder.glob("steps/*/done.json")):
         problems += verify_step(done.parent)
-    from gen_core.run.outputs import verify_manifest
+    from gen_core.run.samples.outputs import verify_manifest
 
     return problems + verify_manifest(folder / "samples")

@@ -20,10 +20,10 @@ from gen_core.options import SplitOptions
 from gen_core.recipe import load_recipe, resolve_recipe_path
 from gen_core.registry import Registry
 from gen_core.run.context import RunContext
-from gen_core.run.evaluation import Sources, evaluate_sources
 from gen_core.run.folder import RunFolder
 from gen_core.run.graph import build_graph
 from gen_core.run.runner import walk
+from gen_core.run.scoring.evaluation import Sources, evaluate_sources
 from gen_core.volume import VolumeSpec
 
 RECIPE = "evaluate_folders"

@@ -21,7 +21,7 @@ from gen_core.run.context import RunContext
 from gen_core.run.folder import read_json
 from gen_core.run.graph import StepSpec, is_trainable, supporting_tables
 from gen_core.run.runner import STARTED
-from gen_core.run.sample_forecast import forecast_samples
+from gen_core.run.samples.forecast import forecast_samples
 from gen_core.tiling.forecast import whole_bytes
 from gen_core.tiling.tiles import Tiles
 from gen_core.volume import VolumeSpec

@@ -17,7 +17,7 @@ from gen_core.run.context import RunContext
 from gen_core.run.fingerprint import differences
 from gen_core.run.folder import DONE, LOOKED_THROUGH, computing, find_equal, read_json, read_sealed, write_sealed
 from gen_core.run.graph import StepSpec, build_graph, downstream
-from gen_core.run.outputs import MANIFEST, verify_manifest
+from gen_core.run.samples.outputs import MANIFEST, verify_manifest
 from gen_core.run.steps import work_of
 
 STARTED = "started.json"

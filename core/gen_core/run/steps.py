@@ -25,18 +25,17 @@ from gen_core.engine.ranks import Ranks
 from gen_core.engine.seeds import stable_seed
 from gen_core.engine.source import SplitSource, TensorSource, TrainingSource
 from gen_core.errors import DataError, RunError
-from gen_core.run.background import Background
 from gen_core.run.conditioning import Conditioner, noise_seeds, scalar_ranges
 from gen_core.run.context import RunContext
-from gen_core.run.drawing import draw
-from gen_core.run.evaluation import evaluate_judges, evaluate_sources, run_sources
 from gen_core.run.folder import read_json, sha256_file
 from gen_core.run.graph import StepSpec, approximations, is_trainable
 from gen_core.run.latents import as_stored, stored_latents
-from gen_core.run.outputs import ASIDE, data_card, note_neighbours, set_aside, write_manifest, write_samples
-from gen_core.run.parts import parts_of
 from gen_core.run.promises import require_promised
-from gen_core.run.sample_store import (
+from gen_core.run.samples.background import Background
+from gen_core.run.samples.drawing import draw
+from gen_core.run.samples.outputs import ASIDE, data_card, note_neighbours, set_aside, write_manifest, write_samples
+from gen_core.run.samples.sampling import chunks, sample_seed
+from gen_core.run.samples.store import (
     REJECTED,
     Joined,
     accepted_samples,
@@ -46,9 +45,10 @@ from gen_core.run.sample_store import (
     stored_chunks,
     write_chunk,
 )
-from gen_core.run.sampling import chunks, sample_seed
-from gen_core.run.selection import SampleScores, selects_by_samples
-from gen_core.run.view import FinishedRun
+from gen_core.run.scoring.evaluation import evaluate_judges, evaluate_sources, run_sources
+from gen_core.run.scoring.parts import parts_of
+from gen_core.run.scoring.selection import SampleScores, selects_by_samples
+from gen_core.run.view.finished import FinishedRun
 from gen_core.tensor_file import problem_of, write_tensors
 from gen_core.trainable import Trainable
 

@@ -15,7 +15,7 @@ from gen_core.condition import Conditions
 from gen_core.options import SampleOptions
 from gen_core.prior import PriorContext
 from gen_core.registry import Registry
-from gen_core.run.sampling import latents_from
+from gen_core.run.samples.sampling import latents_from
 from gen_diffusion.ddpm3d import build
 from gen_diffusion.ddpm3d_options import Ddpm3d
 

@@ -7,7 +7,7 @@ from gen_core.errors import RecipeError
 from gen_core.options import SampleOptions
 from gen_core.prior import DirectPrior
 from gen_core.registry import Registry
-from gen_core.run.sampling import draw_latents
+from gen_core.run.samples.sampling import draw_latents
 from gen_gan.direct import build
 from gen_gan.direct_options import Direct
 
