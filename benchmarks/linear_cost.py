@@ -1,4 +1,4 @@
-"""What many samples cost: 1 000 against ten times 100, and the memory of 100, 1 000 and 3 000.
+"""What many samples cost: 1 000 against ten times 100, 3 000 against three times 1 000, and the memory of each.
 
     OMP_NUM_THREADS=1 python benchmarks/linear_cost.py [--rounds 5] [--json]
 
@@ -91,9 +91,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="gen-linear-") as scratch:
         root = Path(scratch)
         fresh(20, root / "fitted")
-        times: dict[int, list[dict[str, float]]] = {FEW: [], MANY: []}
+        times: dict[int, list[dict[str, float]]] = {FEW: [], MANY: [], MOST: []}
         for k in range(asked.rounds):
-            for n in (FEW, MANY) if k % 2 == 0 else (MANY, FEW):
+            for n in list(times) if k % 2 == 0 else list(times)[::-1]:
                 times[n].append(fresh(n, root / f"{n}-{k}")["sample"])
         memory = {n: fresh(n, root / f"{n}-scored", "evaluate") for n in (FEW, MANY, MOST)}
     tell(times, memory, asked.json)
@@ -103,35 +103,33 @@ def tell(times: dict[int, list[dict[str, float]]], memory: dict[int, Any], as_js
     """Medians over the rounds; the ratio is that of each round, so that a slow minute falls on both sides."""
     found: dict[str, Any] = {"machine": machine(), "rounds": len(times[FEW])}
     for clock in ("cpu", "wall"):
-        ratios = [many[clock] / few[clock] for few, many in zip(times[FEW], times[MANY])]
-        found[clock] = {
-            "seconds": {n: statistics.median(row[clock] for row in rows) for n, rows in times.items()},
-            "ratio": statistics.median(ratios),
-            "ratios": [round(r, 3) for r in sorted(ratios)],
-        }
+        found[clock] = {"seconds": {n: statistics.median(row[clock] for row in rows) for n, rows in times.items()}}
+        for few, many in ((FEW, MANY), (MANY, MOST)):
+            ratios = sorted(b[clock] / a[clock] for a, b in zip(times[few], times[many]))
+            found[clock][f"{many} / {few}"] = [round(statistics.median(ratios), 3), [round(r, 3) for r in ratios]]
     found["peak_mb"] = {n: {step: round(row["peak_mb"]) for step, row in steps.items()} for n, steps in memory.items()}
     found["cpu_scored"] = {n: {s: round(row["cpu"], 2) for s, row in steps.items()} for n, steps in memory.items()}
     if as_json:
         print(json.dumps(found))
         return
     print(f"{found['machine']}; {found['rounds']} rounds\n")
-    print("| clock | 100 samples | 1 000 samples | ratio (10 = linear) | every round |")
+    print("| clock | 100, 1 000, 3 000 samples | 1 000 / 100 | 3 000 / 1 000 | a further sample |")
     print("| --- | --- | --- | --- | --- |")
     for clock in ("cpu", "wall"):
-        row = found[clock]
-        each = ", ".join(f"{r:.2f}" for r in row["ratios"])
-        seconds = row["seconds"]
-        print(f"| {clock} | {seconds[FEW]:.2f} s | {seconds[MANY]:.2f} s | {row['ratio']:.2f} | {each} |")
+        row, seconds = found[clock], found[clock]["seconds"]
+        said = []
+        for few, many in ((FEW, MANY), (MANY, MOST)):
+            ratio, each = row[f"{many} / {few}"]
+            said.append(f"{ratio:.2f} ({', '.join(f'{r:.2f}' for r in each)})")
+        more = (1e3 * (seconds[b] - seconds[a]) / (b - a) for a, b in ((FEW, MANY), (MANY, MOST)))
+        early, late = (f"{ms:.2f} ms" for ms in more)
+        all_three = ", ".join(f"{seconds[n]:.2f} s" for n in (FEW, MANY, MOST))
+        print(f"| {clock} | {all_three} | {said[0]} | {said[1]} | early {early}, late {late} |")
     print("\n| samples | peak after `sample` | after `evaluate` | processor time of `sample` | of `evaluate` |")
     print("| --- | --- | --- | --- | --- |")
     for n in memory:
         peak, cpu = found["peak_mb"][n], found["cpu_scored"][n]
         print(f"| {n} | {peak['sample']} MB | {peak['evaluate']} MB | {cpu['sample']} s | {cpu['evaluate']} s |")
-    print("\nProcessor time of a further sample (without what every run costs once):\n")
-    for low, high in ((FEW, MANY), (MANY, MOST)):
-        spent = {s: found["cpu_scored"][high][s] - found["cpu_scored"][low][s] for s in ("sample", "evaluate")}
-        each = ", ".join(f"`{s}` {1e3 * t / (high - low):.2f} ms" for s, t in spent.items())
-        print(f"- from {low} to {high}: {each}")
 
 
 if __name__ == "__main__":
