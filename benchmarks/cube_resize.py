@@ -18,10 +18,13 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from harness import compare
 
-from gen_hyperspectral import inflate, read_hdf5, read_nifti_cube, read_npy
-from gen_hyperspectral.area_resize import axis_weights
-from gen_hyperspectral.bands import Selection
-from gen_hyperspectral.preprocess import Policy, preprocess
+from gen_hyperspectral.containers import nifti as read_nifti_cube
+from gen_hyperspectral.containers import npy as read_npy
+from gen_hyperspectral.containers.hdf5 import reader as read_hdf5
+from gen_hyperspectral.cubes import inflate
+from gen_hyperspectral.prepare.area_resize import axis_weights
+from gen_hyperspectral.prepare.bands import Selection
+from gen_hyperspectral.prepare.preprocess import Policy, preprocess
 from gen_hyperspectral.reader_options import Hdf5Reader, NiftiCubeReader, NpyReader
 
 SOURCE, TARGET = (91, 1288, 1288), (16, 672, 672)

@@ -43,7 +43,7 @@ def plain(path: Path) -> tuple[float, float]:
 
 
 def ours(path: Path) -> tuple[float, float]:
-    from gen_hyperspectral.read_hdf5 import build
+    from gen_hyperspectral.containers.hdf5.reader import build
     from gen_hyperspectral.reader_options import Hdf5Reader
 
     began = time.perf_counter()
@@ -60,7 +60,7 @@ def side(name: str, folder: Path) -> None:
     further = [f"{1000 * min(c):.1f}, {1000 * statistics.median(c):.1f}" for c in zip(*rows[1:])]
     held = 0
     if name == "ours":
-        from gen_hyperspectral.hdf5_library import library
+        from gen_hyperspectral.containers.hdf5.library import library
 
         assert library._child is not None
         text = Path(f"/proc/{library._child.process.pid}/status").read_text()

@@ -8,21 +8,21 @@ def register_datasets(register):
     register(
         "hyperspectral",
         options="gen_hyperspectral.dataset_options:Hyperspectral",
-        build="gen_hyperspectral.dataset:build",
+        build="gen_hyperspectral.dataset.dataset:build",
         version=2,
         summary="A folder of hyperspectral cubes in any format that a reader opens, or crops of one large cube.",
     )
     register(
         "retina-phantom",
-        options="gen_hyperspectral.phantom_options:RetinaPhantom",
-        build="gen_hyperspectral.phantom_dataset:build",
+        options="gen_hyperspectral.phantom.dataset_options:RetinaPhantom",
+        build="gen_hyperspectral.phantom.dataset:build",
         version=1,
         summary="Synthetic eyes from a layered model of the fundus, with masks; any size and band list.",
     )
     register(
         "fundus-photographs",
-        options="gen_hyperspectral.fundus_photographs_options:FundusPhotographs",
-        build="gen_hyperspectral.fundus_photographs:build",
+        options="gen_hyperspectral.photographs.dataset_options:FundusPhotographs",
+        build="gen_hyperspectral.photographs.dataset:build",
         version=1,
         summary="A folder of colour fundus photographs with masks; three planes, blue, green and red.",
     )
@@ -30,19 +30,19 @@ def register_datasets(register):
 
 @hookimpl
 def register_readers(register):
-    for name, file, summary in (
+    for name, module, summary in (
         ("npy", "npy", "numpy .npy and .npz arrays with an optional wavelength sidecar."),
         ("envi", "envi", "ENVI header and data (bsq, bil, bip; both byte orders)."),
-        ("mat", "mat", "MATLAB v5 and v7.3 files; asks which variable when several fit."),
-        ("hdf5", "hdf5", "HDF5 and netCDF-4: a 3-D array, named by its path when several fit (extra `hyper`)."),
-        ("tiff", "tiff", "TIFF and BigTIFF stacks, and folders of single-band TIFFs (extra `hyper`)."),
-        ("zarr", "zarr", "zarr folders, formats 2 and 3 (blosc, zstd and lz4: extra `hyper`)."),
-        ("nifti-cube", "nifti_cube", "NIfTI whose slices are bands, .nii and .nii.gz, for data sets of cubes."),
+        ("mat", "mat.reader", "MATLAB v5 and v7.3 files; asks which variable when several fit."),
+        ("hdf5", "hdf5.reader", "HDF5 and netCDF-4: a 3-D array, named by its path when several fit (extra `hyper`)."),
+        ("tiff", "tiff.reader", "TIFF and BigTIFF stacks, and folders of single-band TIFFs (extra `hyper`)."),
+        ("zarr", "zarr.reader", "zarr folders, formats 2 and 3 (blosc, zstd and lz4: extra `hyper`)."),
+        ("nifti-cube", "nifti", "NIfTI whose slices are bands, .nii and .nii.gz, for data sets of cubes."),
     ):
         register(
             name,
-            options=f"gen_hyperspectral.reader_options:{file.title().replace('_', '')}Reader",
-            build=f"gen_hyperspectral.read_{file}:build",
+            options=f"gen_hyperspectral.reader_options:{name.title().replace('-', '')}Reader",
+            build=f"gen_hyperspectral.containers.{module}:build",
             version=1,
             summary=summary,
         )
@@ -58,7 +58,7 @@ def register_writers(register):
         register(
             name,
             options=f"gen_hyperspectral.writer_options:{name.title()}Writer",
-            build=f"gen_hyperspectral.write_{name}:build",
+            build=f"gen_hyperspectral.writers.{name}:build",
             version=1,
             summary=summary,
         )

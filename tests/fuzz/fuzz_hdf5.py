@@ -25,7 +25,7 @@ def held(use: Callable[[Path, bytes], object]) -> Callable[[Path, bytes], object
     """The same reader with less time for the library, whose end is an ordinary refusal."""
 
     def used(folder: Path, data: bytes) -> None:
-        from gen_hyperspectral import hdf5_library
+        from gen_hyperspectral.containers.hdf5 import library as hdf5_library
 
         before, hdf5_library.SECONDS = hdf5_library.SECONDS, SECONDS
         try:

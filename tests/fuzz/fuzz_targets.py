@@ -84,7 +84,7 @@ def _reader(module: str, options: str, name: str) -> Callable[[Path, bytes], obj
 
 
 def _open(module: str, options: str, path: Path) -> None:
-    package = importlib.import_module(f"gen_hyperspectral.{module}")
+    package = importlib.import_module(f"gen_hyperspectral.containers.{module}")
     reader = package.build(getattr(importlib.import_module("gen_hyperspectral.reader_options"), options)())
     if reader.recognizes(path):
         _describe(reader.open(path, guess=True))
@@ -93,7 +93,7 @@ def _open(module: str, options: str, path: Path) -> None:
 def _sidecar(folder: Path, data: bytes) -> None:
     seeds.write(folder, "cube.json" if data[:1] in b"[{" else "cube.csv", data)
     try:
-        _reader("read_npy", "NpyReader", "cube.npy")(folder, seeds.npy())
+        _reader("npy", "NpyReader", "cube.npy")(folder, seeds.npy())
     finally:
         for name in ("cube.json", "cube.csv"):
             (folder / name).unlink(missing_ok=True)
@@ -101,7 +101,7 @@ def _sidecar(folder: Path, data: bytes) -> None:
 
 def _envi(folder: Path, data: bytes) -> None:
     seeds.write(folder, "cube.dat", seeds.CUBE.tobytes())
-    _reader("read_envi", "EnviReader", "cube.hdr")(folder, data)
+    _reader("envi", "EnviReader", "cube.hdr")(folder, data)
 
 
 def _image():
@@ -259,12 +259,12 @@ def _npz_member(folder: Path, data: bytes) -> None:
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x.npy", data)
         archive.writestr("wl.npy", seeds.npy(np.array(seeds.WAVELENGTHS)))
-    _reader("read_npy", "NpyReader", "a.npz")(folder, out.getvalue())
+    _reader("npy", "NpyReader", "a.npz")(folder, out.getvalue())
 
 
 def _nifti_cube(folder: Path, data: bytes) -> None:
     """Plain, then packed soundly: a checksum would stop every mutation."""
-    read = lambda name, content: _reader("read_nifti_cube", "NiftiCubeReader", name)(folder, content)
+    read = lambda name, content: _reader("nifti", "NiftiCubeReader", name)(folder, content)
     try:
         read("a.nii", data)
     finally:
@@ -287,7 +287,7 @@ def _zarr(folder: Path, data: bytes) -> None:
     for name, content in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(content)
-    _open("read_zarr", "ZarrReader", root)
+    _open("zarr.reader", "ZarrReader", root)
 
 
 def _zarr_seeds() -> list[bytes]:
@@ -351,7 +351,7 @@ def _tiff_folder(folder: Path, data: bytes) -> None:
     for sound, wave in (("eye_450nm.tif", 0), ("eye_550nm.tif", 1)):
         (root / sound).write_bytes(seeds.tiff_band(wave))
     Path(os.fsdecode(os.fsencode(root) + b"/" + name + b".tif")).write_bytes(content)
-    _open("read_tiff", "TiffReader", root)
+    _open("tiff.reader", "TiffReader", root)
 
 
 def _tiff_folder_seeds() -> list[bytes]:
@@ -373,8 +373,8 @@ PYDICOM = (*SCANS, "pydicom")
 J2K, JLS = "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.80"
 
 TARGETS = {
-    "npy": Target(_reader("read_npy", "NpyReader", "a.npy"), lambda: [seeds.npy(), seeds.npy(seeds.CUBE.T)], CUBES),
-    "npz": Target(_reader("read_npy", "NpyReader", "a.npz"), lambda: [seeds.npz(), seeds.npz(True)], CUBES),
+    "npy": Target(_reader("npy", "NpyReader", "a.npy"), lambda: [seeds.npy(), seeds.npy(seeds.CUBE.T)], CUBES),
+    "npz": Target(_reader("npy", "NpyReader", "a.npz"), lambda: [seeds.npz(), seeds.npz(True)], CUBES),
     "npz-member": Target(_npz_member, lambda: [seeds.npy(), seeds.npy(seeds.CUBE.astype("f4"))], CUBES),
     "sidecar": Target(
         _sidecar,
@@ -390,13 +390,13 @@ TARGETS = {
         (b"reflectance scale factor = ", b"interleave = bil", b"file compression = 1", b"units = Micrometers",
          b"data type = 4", b"header offset = ", b"description = {", b"data ignore value = nan"),
     ),
-    "mat": Target(_reader("read_mat", "MatReader", "a.mat"), lambda: [seeds.mat(False), seeds.mat(True)], CUBES),
+    "mat": Target(_reader("mat.reader", "MatReader", "a.mat"), lambda: [seeds.mat(False), seeds.mat(True)], CUBES),
     "hdf5": Target(
-        fuzz_hdf5.held(_reader("read_hdf5", "Hdf5Reader", "a.h5")),
+        fuzz_hdf5.held(_reader("hdf5.reader", "Hdf5Reader", "a.h5")),
         fuzz_hdf5.seeds_of_hdf5, CUBES, (), ("h5py",), fuzz_hdf5.mutate,
     ),
     "mat-7.3": Target(
-        fuzz_hdf5.held(_reader("read_mat", "MatReader", "a.mat")),
+        fuzz_hdf5.held(_reader("mat.reader", "MatReader", "a.mat")),
         fuzz_hdf5.seeds_of_matlab, CUBES, (), ("h5py",), fuzz_hdf5.mutate,
     ),
     "zarr": Target(
@@ -409,14 +409,14 @@ TARGETS = {
         CUBES,
     ),
     "nifti-cube-gz": Target(
-        _reader("read_nifti_cube", "NiftiCubeReader", "a.nii.gz"),
+        _reader("nifti", "NiftiCubeReader", "a.nii.gz"),
         lambda: [seeds.nifti(True), seeds.nifti(True, two=True)], CUBES,
     ),
     "tiff-folder": Target(
         _tiff_folder, _tiff_folder_seeds, (*CUBES, "tifffile"), (b"550nm", b"nm", b"\n"), ("tifffile",)
     ),
     "tiff": Target(
-        _reader("read_tiff", "TiffReader", "a.tif"),
+        _reader("tiff.reader", "TiffReader", "a.tif"),
         lambda: [seeds.tiff(), seeds.tiff(compression="zlib"), seeds.tiff(bigtiff=True, byteorder=">")],
         (*CUBES, "tifffile"), (), ("tifffile",),
     ),

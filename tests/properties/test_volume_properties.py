@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from gen_core.volume import Scale
-from gen_hyperspectral.area_resize import area_resize, resize_valid
-from gen_hyperspectral.augment import mirror_and_turn
+from gen_hyperspectral.prepare.area_resize import area_resize, resize_valid
+from gen_hyperspectral.prepare.augment import mirror_and_turn
 from gen_radiology.datasets import crop_pad
 from gen_radiology.datasets.split import mirror
 from gen_radiology.dicom.contours import fill_even_odd

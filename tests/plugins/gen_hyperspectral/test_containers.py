@@ -14,12 +14,13 @@ from gen_core.errors import DataError
 from gen_core.inspect import inspect_path
 from gen_core.options import SplitOptions, VolumeOptions
 from gen_core.registry import Registry
-from gen_hyperspectral import chunked_cube, preprocess
-from gen_hyperspectral.dataset import build
+from gen_hyperspectral.cubes import chunked as chunked_cube
+from gen_hyperspectral.dataset.dataset import build
+from gen_hyperspectral.dataset.sources import find_sources, open_source
 from gen_hyperspectral.dataset_options import CubeScale, Hyperspectral
-from gen_hyperspectral.sources import find_sources, open_source
+from gen_hyperspectral.prepare import preprocess
 
-_spec = importlib.util.spec_from_file_location("containers", Path(__file__).with_name("containers.py"))
+_spec = importlib.util.spec_from_file_location("written_containers", Path(__file__).with_name("written_containers.py"))
 containers = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(containers)
 CONTAINERS, WAVELENGTH = containers.CONTAINERS, containers.WAVELENGTH

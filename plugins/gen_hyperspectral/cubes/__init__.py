@@ -1,0 +1,1 @@
+"""What every container of cubes shares: names, axes, wavelengths, promises held against files, and cubes in pieces."""

@@ -1,0 +1,1 @@
+"""The data set `hyperspectral`: cubes found, prepared, cached, split, cut and scaled."""

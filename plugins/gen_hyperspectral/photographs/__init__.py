@@ -1,0 +1,1 @@
+"""The data set `fundus-photographs`: colour photographs as volumes of three planes."""

@@ -1,0 +1,1 @@
+"""From physical values to volumes: bands, sizes, masks, scales, and the views of training."""
