@@ -244,9 +244,9 @@ def sample_more(
     from gen_core.run.samples.drawing import draw
     from gen_core.run.samples.drawn import Drawn
     from gen_core.run.samples.outputs import data_card, write_manifest, write_samples
+    from gen_core.run.samples.provenance import sample_head
     from gen_core.run.samples.sampling import sample_seed
     from gen_core.run.samples.store import sample_id
-    from gen_core.run.steps import sample_head
 
     overrides = [f'sampler.use="{sampler}"'] if sampler else []
     overrides += [f'device="{device}"'] if device else []

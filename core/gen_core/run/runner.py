@@ -18,7 +18,7 @@ from gen_core.run.fingerprint import differences
 from gen_core.run.folder import DONE, LOOKED_THROUGH, computing, find_equal, read_json, read_sealed, write_sealed
 from gen_core.run.graph import StepSpec, build_graph, downstream
 from gen_core.run.samples.outputs import MANIFEST, verify_manifest
-from gen_core.run.steps import work_of
+from gen_core.run.steps.work import work_of
 
 STARTED = "started.json"
 DERIVED = ("reject", "evaluate", "report")  # cheap to make again from what lies upstream: a change just redoes them

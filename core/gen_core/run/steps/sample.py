@@ -1,0 +1,69 @@
+"""The step `sample`: volumes are drawn, kept in chunks, and written in the format asked for."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from gen_core.run.context import RunContext
+from gen_core.run.graph import StepSpec
+from gen_core.run.samples.background import Background
+from gen_core.run.samples.drawing import draw
+from gen_core.run.samples.outputs import ASIDE, data_card, write_manifest, write_samples
+from gen_core.run.samples.provenance import sample_head
+from gen_core.run.samples.sampling import chunks, sample_seed
+from gen_core.run.samples.store import chunk_path, read_chunk, sample_id, stored_chunks, write_chunk
+from gen_core.tensor_file import problem_of
+
+
+def sample(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
+    """Draw [sample] n volumes chunk by chunk, keep them, and write them in the format asked for."""
+    options, ranks = ctx.recipe.sample, ctx.ranks
+    timing = {"sampling_seconds": 0.0, "decode_seconds": 0.0, "volumes": 0}
+    to_draw: list[int] = []
+    if ranks.leads:
+        work = chunks(options.n, options.batch)
+        to_draw = [chunk for chunk in work if not _drawn(ctx, chunk_path(folder, chunk))]
+        ranks.told(step.name)
+    to_draw = ranks.told(to_draw)
+    with Background() as beside:
+        for drawn in draw(ctx, to_draw[ranks.rank :: ranks.world]):
+            beside.do(write_chunk, chunk_path(folder, drawn.chunk), drawn)
+            timing["sampling_seconds"] += drawn.seconds["sampling"]
+            timing["decode_seconds"] += drawn.seconds["decoding"]
+            timing["volumes"] += options.batch
+    heard = ranks.gathered(timing)  # and so all chunks are written
+    if not ranks.leads:
+        return {}
+    timing = {key: sum(each[key] for each in heard) for key in timing}
+    head = sample_head(ctx)
+    publish(ctx, folder, ctx.folder.path / "samples", head, options.format)
+    return {"volumes": options.n, "head": head, "cost": timing}
+
+
+def _drawn(ctx: RunContext, path: Path) -> bool:
+    """Whether a chunk was written earlier and is whole; a damaged one is drawn again."""
+    if not path.exists():
+        return False
+    problem = problem_of(path)
+    if problem:
+        ctx.progress.say(f"sample: drawn again: {problem}")
+    return not problem
+
+
+def publish(ctx: RunContext, folder: Path, target: Path, head: dict[str, Any], format: str) -> None:
+    """Write kept chunks as sample files with manifest and card."""
+    component = ctx.registry.get("writer", format)
+    writer = component.build(component.options_class()(), None)
+    rows = []
+    shutil.rmtree(target / ASIDE, ignore_errors=True)  # rejected in an earlier state of this run
+    for chunk, path in stored_chunks(folder):
+        ctx.check_stop()
+        first = chunk * ctx.recipe.sample.batch
+        x, under = read_chunk(path)
+        info = {"seed": sample_seed(ctx), "sampler": head["sampler"], "steps": head["steps"]}
+        rows += write_samples(target, writer, first, x, ctx.spec, info, under)
+    for row in rows:
+        row["id"] = sample_id(row["index"])
+    write_manifest(target, rows, head, data_card(ctx.recipe, ctx.spec, head, len(rows)))
