@@ -24,7 +24,7 @@ kind = "mask"
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
     """A finished run of a conditional prior."""
-    from .conftest import RECIPE
+    from ..conftest import RECIPE
 
     folder = tmp_path_factory.mktemp("told")
     text = RECIPE.replace("size = [3, 12, 10]", "size = [3, 24, 20]") + MORE

@@ -27,7 +27,7 @@ of = "deposits"
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
     """A finished run of a conditional prior; five samples."""
-    from .conftest import RECIPE
+    from ..conftest import RECIPE
 
     folder = tmp_path_factory.mktemp("conditions")
     recipe = folder / "small.toml"

@@ -30,7 +30,7 @@ def finished(tmp_path_factory):
     """A run of five samples, the second one rejected; returns its view."""
     from gen_metrics.ms_ssim import MsSsim
 
-    from .conftest import RECIPE
+    from ..conftest import RECIPE
 
     folder = tmp_path_factory.mktemp("view")
     recipe = folder / "small.toml"
