@@ -1,4 +1,4 @@
-"""The files of a data set: found, named, given to a reader and to a subject."""
+"""The cubes of a data set: found, named, given to a reader and to a subject."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from attrs import evolve, fields_dict, frozen
+from attrs import evolve, frozen
 
-from gen_core.errors import DataError, GenError, MissingError
-from gen_core.registry import Registry
-from gen_core.writer import RawVolume, Reader
-from gen_hyperspectral.cubes.layout import one_line
+from gen_core.errors import DataError
+from gen_core.writer import Reader
 from gen_hyperspectral.cubes.names import stem_of
-from gen_hyperspectral.cubes.wavelengths import to_nm
+from gen_hyperspectral.cubes.subjects import subject_of
+from gen_hyperspectral.dataset.readers import cube_readers
 from gen_hyperspectral.dataset_options import Hyperspectral
 
 PHANTOM = "--set dataset.use=retina-phantom"
@@ -35,48 +33,6 @@ class Source:
     @property
     def reader_facts(self) -> list[object]:
         return [type(self.reader).__name__, self.reader_version]
-
-
-@frozen(eq=False)
-class CubeReader:
-    """A registered reader, built for a data set."""
-
-    name: str
-    version: int
-    reader: Reader
-
-    def recognizes(self, path: Path) -> bool:
-        try:
-            return bool(self.reader.recognizes(path))
-        except Exception:  # a reader must not raise here; one that does says nothing about the file
-            return False
-
-    def files(self, path: Path) -> tuple[Path, ...]:
-        """What the content of a cube depends on; a reader that does not say so means the path itself."""
-        told = getattr(self.reader, "files", None)
-        if told is not None:
-            return tuple(told(path))
-        return tuple(sorted(p for p in path.rglob("*") if p.is_file())) if path.is_dir() else (path,)
-
-
-def cube_readers(options: Hyperspectral, registry: Registry | None = None) -> tuple[list[CubeReader], list[str]]:
-    """Every registered reader whose volumes may be cubes, ours first, and what is to be told of those left out."""
-    registry = registry or Registry.load()
-    own = __name__.partition(".")[0]
-    components = [registry.get("reader", name) for name in registry.names("reader")]
-    found, told = [], []
-    for component in sorted(components, key=lambda c: not c.module.startswith(own + ".")):
-        try:
-            made = component.options_class()
-            given = {"axes": options.axes} if "axes" in fields_dict(made) else {}
-            reader = component.build(made(**given), None)
-        except MissingError as error:
-            told.append(str(error))
-            continue
-        if getattr(reader, "cubes", True):
-            version = int(getattr(reader, "version", component.version))
-            found.append(CubeReader(component.name, version, reader))
-    return found, told
 
 
 def find_sources(options: Hyperspectral) -> list[Source]:
@@ -131,67 +87,6 @@ def _unique(sources: list[Source]) -> list[Source]:
     for source in sources:
         count[source.id] = count.get(source.id, 0) + 1
     return [s if count[s.id] == 1 else evolve(s, id=s.id + s.path.name[len(Path(s.id).name) :]) for s in sources]
-
-
-def subject_of(relative: Path, how: str) -> str:
-    if not how:
-        return stem_of(relative)
-    if re.fullmatch(r"-?\d+", how):
-        try:
-            return relative.with_name(stem_of(relative)).parts[int(how)]
-        except IndexError:
-            raise DataError(f"dataset.subject = '{how}': '{relative}' has no such part") from None
-    try:
-        match = re.search(how, relative.as_posix())
-    except re.error as error:
-        raise DataError(f"dataset.subject = '{how}' is no regular expression: {error}") from None
-    if match is None or not match.groups() or match.group(1) is None:
-        raise DataError(f"dataset.subject = '{how}' finds no group in '{relative.as_posix()}'")
-    return match.group(1)
-
-
-def open_source(source: Source, options: Hyperspectral) -> RawVolume:
-    """The raw cube, with what the recipe says about wavelengths, no-data and units. Raises: DataError."""
-    raw = _cube(source, options)
-    if options.wavelengths_nm is not None and raw.wavelength_nm is None:
-        bands = raw.array.shape[2]
-        if len(options.wavelengths_nm) != bands:
-            raise DataError(
-                f"{source.path}: dataset.wavelengths_nm has {len(options.wavelengths_nm)} values for {bands} bands"
-            )
-        raw.wavelength_nm, warnings = to_nm(options.wavelengths_nm, "nm")
-        raw.warnings = [w for w in raw.warnings if "wavelength" not in w] + warnings
-    elif options.wavelength_units and raw.wavelength_nm is not None and any("guessed" in w for w in raw.warnings):
-        guess = next(w for w in raw.warnings if "guessed" in w)
-        factor = {"nm": 1.0, "um": 1000.0}[options.wavelength_units]
-        stored = raw.wavelength_nm / (1000.0 if "micrometres" in guess else 1.0)
-        raw.wavelength_nm = stored * factor
-        raw.warnings.remove(guess)
-    if not options.use_bbl:
-        raw.bad_bands = None
-    if options.units:
-        raw.meta["units"] = options.units
-    return raw
-
-
-def _cube(source: Source, options: Hyperspectral) -> RawVolume:
-    """The cube as its reader gives it, with axes (y, x, band)."""
-    try:
-        raw = source.reader.open(source.path, variable=options.variable or None)
-        if raw.axes != "yxb":
-            if sorted(raw.axes) != sorted("yxb"):
-                raise DataError(
-                    f"{source.path}: reader '{source.reader_name}' gives axes '{raw.axes}', expected y, x and b (bands)"
-                )
-            raw.array, raw.axes = raw.array.transpose([raw.axes.index(a) for a in "yxb"]), "yxb"
-        if not isinstance(raw.array, np.ndarray) and not hasattr(raw.array, "select"):
-            raw.array = np.asarray(raw.array)
-    except GenError:
-        raise
-    except Exception as error:  # of a reader of someone else's
-        what = f"{type(error).__name__}: {one_line(error)}"
-        raise DataError(f"{source.path}: reader '{source.reader_name}' fails: {what}") from error
-    return raw
 
 
 def subjects_of(sources: Sequence[Source]) -> list[str]:

@@ -20,7 +20,7 @@ from gen_core.errors import DataError, RecipeError
 from gen_core.splits import NAMES, split_subjects
 from gen_core.volume import Geometry, Sample, Scale, VolumeSpec
 from gen_core.volume_cache import Cache, key_of, source_hash
-from gen_hyperspectral.dataset.sources import subject_of
+from gen_hyperspectral.cubes.subjects import subject_of
 from gen_hyperspectral.photographs.dataset_options import FundusPhotographs
 from gen_hyperspectral.photographs.planes import SUFFIXES, field_of_view, photograph_size, read_photograph
 from gen_hyperspectral.prepare.area_resize import area_resize, resize_valid

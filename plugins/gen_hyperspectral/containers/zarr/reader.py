@@ -11,7 +11,8 @@ from typing import Any
 
 from gen_core.errors import DataError
 from gen_core.writer import RawVolume, Reader
-from gen_hyperspectral.containers.zarr.arrays import arrays, group_attributes, is_zarr, vector
+from gen_hyperspectral.containers.zarr.arrays import arrays, is_zarr, vector
+from gen_hyperspectral.containers.zarr.metadata import group_attributes
 from gen_hyperspectral.cubes.chunked import ChunkedCube
 from gen_hyperspectral.cubes.facts import VECTOR_NAMES, Facts, assemble, axes_by_dimensions
 from gen_hyperspectral.cubes.layout import choose_variable

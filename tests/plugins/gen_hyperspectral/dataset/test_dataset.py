@@ -87,7 +87,7 @@ def test_gaussian_bands_are_weighted(make, root):
         * np.gradient(WAVELENGTH)[:, None]
     )
     expected = np.einsum("yxb,bd->dyx", cube, w / w.sum(axis=0))
-    physical = dataset.volume(next(s for s in dataset.sources if s.id == sample.id))[0]
+    physical = dataset.cached.volume(next(s for s in dataset.sources if s.id == sample.id))[0]
     assert physical == pytest.approx(expected, rel=1e-3)
 
 
@@ -143,7 +143,7 @@ def test_equal_content_in_two_splits_is_refused_in_whatever_format(make, root):
 
 
 def test_the_cache_is_reused_keyed_and_mended(make, root, monkeypatch):
-    import gen_hyperspectral.dataset.dataset as module
+    import gen_hyperspectral.dataset.cached_cubes as module
 
     calls = []
     real = module.preprocess
@@ -266,7 +266,7 @@ def test_one_subject_is_cut_into_regions_and_the_record_says_so(tmp_path):
     assert not columns["train"] & columns["val"]
     assert len(dataset.spec.wavelength_nm) == 16
     bad = range(107, 113)
-    stored = [round(w, 6) for w in dataset._first.wavelength_nm]
+    stored = [round(w, 6) for w in dataset.first.wavelength_nm]
     assert all(stored.index(round(w, 6)) not in bad for w in dataset.spec.wavelength_nm)
 
 
@@ -307,7 +307,7 @@ def test_units_of_the_recipe_settle_a_guess(make, root):
     assert any("guessed" in n for n in make().prepare()["notes"])
     dataset = make(wavelength_units="um")
     assert not any("guessed" in n for n in dataset.prepare()["notes"])
-    assert dataset._first.wavelength_nm == pytest.approx(WAVELENGTH)
+    assert dataset.first.wavelength_nm == pytest.approx(WAVELENGTH)
 
 
 def test_unreadable_files_are_refused_or_passed_over_aloud(make, root):

@@ -12,10 +12,9 @@ from gen_core.hooks import hookimpl
 from gen_core.inspect import inspect_path
 from gen_core.options import SplitOptions, VolumeOptions
 from gen_core.registry import Registry
-from gen_hyperspectral.cubes.names import natural, stem_of
-from gen_hyperspectral.dataset import sources
 from gen_hyperspectral.dataset.dataset import build
-from gen_hyperspectral.dataset.sources import cube_readers, find_sources
+from gen_hyperspectral.dataset.readers import cube_readers
+from gen_hyperspectral.dataset.sources import find_sources
 from gen_hyperspectral.dataset_options import CubeScale, Hyperspectral
 
 READER = '''
@@ -67,7 +66,7 @@ def registry(monkeypatch, tmp_path_factory):
     made = Registry.load("off")
     made.add(plugin, "toy", "gen-toy", "0.1")
     assert made.problems == []
-    monkeypatch.setattr(sources.Registry, "load", classmethod(lambda cls, allow=None: made))
+    monkeypatch.setattr(Registry, "load", classmethod(lambda cls, allow=None: made))
     return made
 
 
@@ -146,9 +145,3 @@ def test_names_of_one_stem_keep_their_suffix(tmp_path):
     np.save(tmp_path / "a.npy", CUBE)
     np.savez(tmp_path / "a.npz", CUBE)
     assert [s.id for s in find_sources(Hyperspectral(root=str(tmp_path)))] == ["a.npy", "a.npz"]
-
-
-def test_stems_and_natural_order(tmp_path):
-    assert [stem_of(tmp_path / n) for n in ("a.nii.gz", "a.b.npy", "a.zarr", "a")] == ["a", "a.b", "a", "a"]
-    names = ["band10", "band2", "Band1", "band02", "x"]
-    assert sorted(names, key=natural) == ["Band1", "band02", "band2", "band10", "x"]
