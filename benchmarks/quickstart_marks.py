@@ -18,9 +18,10 @@ from safetensors.torch import load_file
 
 from gen_core.batch import Batch
 from gen_core.engine.stop import StopFlag
-from gen_core.run.api import Silent, open_run
 from gen_core.run.context import RunContext
 from gen_core.run.folder import read_json
+from gen_core.run.opening import open_run
+from gen_core.run.progress import Silent
 from gen_core.run.scoring.evaluation import EvaluationContext
 
 

@@ -26,8 +26,9 @@ from gen_core import atomic
 from gen_core.batch import Batch
 from gen_core.engine.seeds import sample_noise
 from gen_core.engine.stop import StopFlag
-from gen_core.run.api import Silent, open_run
 from gen_core.run.context import RunContext
+from gen_core.run.opening import open_run
+from gen_core.run.progress import Silent
 from gen_core.run.samples.conditions import SampleConditions
 from gen_core.run.samples.sampling import latents_from, noise_shape, sample_seed
 from gen_core.run.scoring.evaluation import EvaluationContext

@@ -18,8 +18,10 @@ def gen():
 
 @pytest.fixture
 def fake_api(monkeypatch, tmp_path):
-    """Replaces `gen_core.run.api`'s functions; `.calls` holds (name, positional, keywords); `.error` is raised."""
+    """Replaces the functions of `gen_core.run` that commands call; `.calls` holds (name, positional,
+    keywords); `.error` is raised."""
     from gen_core.run import api, folders
+    from gen_core.run.samples import more
 
     class Fake:
         calls: list[tuple[str, tuple, dict[str, Any]]] = []
@@ -49,7 +51,7 @@ def fake_api(monkeypatch, tmp_path):
     monkeypatch.setattr(api, "plan", stand_in("plan", lambda: fake.plan))
     monkeypatch.setattr(api, "run_single", stand_in("run_single", done))
     made = lambda: {"folder": "there", "samples": 7, "shard": "1of1"}
-    monkeypatch.setattr(api, "sample_more", stand_in("sample_more", made))
+    monkeypatch.setattr(more, "sample_more", stand_in("sample_more", made))
     scored = lambda: {"real": "a", "synthetic": "b", "results": {}, "timed": {}}
     monkeypatch.setattr(folders, "evaluate_folders", stand_in("evaluate_folders", scored))
     return fake

@@ -9,10 +9,10 @@ PLAN = {
 
 
 def test_the_plan_of_a_shard_is_told(gen, fake_api, monkeypatch):
-    from gen_core.run import api
+    from gen_core.run.samples import more
 
     asked = []
-    monkeypatch.setattr(api, "sample_more", lambda *args, **kwargs: asked.append(kwargs) or PLAN)
+    monkeypatch.setattr(more, "sample_more", lambda *args, **kwargs: asked.append(kwargs) or PLAN)
     told = gen("sample", "--run", "r", "-n", "100000", "--shard", "2/3", "--dry-run").stdout
     assert asked[0]["dry_run"] is True
     assert "samples of shard 2of3: 33333 in 2084 chunks of 16; 66666 files in 10 folders" in told
@@ -21,10 +21,10 @@ def test_the_plan_of_a_shard_is_told(gen, fake_api, monkeypatch):
 
 
 def test_what_is_unknown_is_told_as_unknown(gen, fake_api, monkeypatch):
-    from gen_core.run import api
+    from gen_core.run.samples import more
 
     unknown = {**PLAN, "files": None, "hours": None, "folders": 1, "basis": ["time: unknown"]}
-    monkeypatch.setattr(api, "sample_more", lambda *args, **kwargs: unknown)
+    monkeypatch.setattr(more, "sample_more", lambda *args, **kwargs: unknown)
     told = gen("sample", "--run", "r", "-n", "9", "--dry-run").stdout
     assert "at least 33333 files in one folder" in told and "basis: time: unknown" in told
     assert "time of sampling" not in told

@@ -20,9 +20,9 @@ def list_(
     debug: Debug = False,
 ) -> None:
     """Every run under a folder: steps done, unfinished steps, time, report."""
-    from gen_core.run import api
+    from gen_core.run import listing
 
-    rows = api.list_runs(root)
+    rows = listing.list_runs(root)
     if json_:
         as_json(rows)
         return
@@ -40,9 +40,9 @@ def verify(
     debug: Debug = False,
 ) -> None:
     """Check every finished step and sample file of a run against its checksum; exit 5 when something is wrong."""
-    from gen_core.run import api
+    from gen_core.run import listing
 
-    problems = api.verify_run(run)
+    problems = listing.verify_run(run)
     if json_:
         as_json({"run": str(run), "whole": not problems, "problems": problems})
     elif not problems:

@@ -50,7 +50,8 @@ def sample(
     """Draw samples with manifest and data card; the same bytes for any number and any sharding."""
     part = shard(shard_) if shard_ else (1, 1)
     asked = (n, shard_, steps, sampler, format_, out, seed, condition, mask, conditions, guidance, spacing)
-    from gen_core.run import api
+    from gen_core.run import api, opening
+    from gen_core.run.samples import more
 
     with progress_on(sys.stderr if json_ else sys.stdout) as progress:
         if all(value is None for value in asked) and not dry_run:
@@ -58,8 +59,8 @@ def sample(
             outcome = api.run_single(run, "sample", overrides, redo=redo, progress=progress)
         else:
             if n is None:
-                n = api.open_run(run)[0].sample.n
-            made = api.sample_more(
+                n = opening.open_run(run)[0].sample.n
+            made = more.sample_more(
                 run,
                 n,
                 shard=part,
@@ -107,9 +108,9 @@ def _fixed(run: Path, given: list[str], mask: str | None) -> dict[str, str]:
 def _only_mask(run: Path, file: str) -> str:
     """The name of the run's one mask condition. Raises: UsageError where there is none, or several."""
     from gen_core.errors import UsageError
-    from gen_core.run import api
+    from gen_core.run import opening
 
-    masks = [name for name, table in api.open_run(run)[0].conditions.items() if table.kind == "mask"]
+    masks = [name for name, table in opening.open_run(run)[0].conditions.items() if table.kind == "mask"]
     if len(masks) != 1:
         raise UsageError(f"--mask {file}: expected NAME=FILE; this run's masks: {', '.join(masks) or 'none'}")
     return masks[0]

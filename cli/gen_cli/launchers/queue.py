@@ -20,13 +20,13 @@ def queue_run(request: Any, options: SlurmOptions) -> dict[str, Any]:
 
     Raises: UsageError for a redo; what the recipe and `submit` raise.
     """
-    from gen_core.run import api
+    from gen_core.run import request as requests
 
     if request.from_step:
         raise UsageError(
             "--from goes with a run here: a job that is put back into the queue would start over each time"
         )
-    recipe, folder = api.resolve(request)
+    recipe, folder = requests.resolve(request)
     jobs = submit([(recipe.run.name, run_words(_absolute(request)))], folder.path, options)
     return {"folder": str(folder.path), "jobs": jobs}
 

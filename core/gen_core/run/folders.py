@@ -22,6 +22,7 @@ from gen_core.registry import Registry
 from gen_core.run.context import RunContext
 from gen_core.run.folder import RunFolder
 from gen_core.run.graph import build_graph
+from gen_core.run.progress import Silent
 from gen_core.run.runner import walk
 from gen_core.run.scoring.evaluation import Sources, evaluate_sources
 from gen_core.volume import VolumeSpec
@@ -61,8 +62,6 @@ def evaluate_folders(
     Real volumes are split by subject into train and validation, so that every score has its floor. size: (D, H, W)
     to bring both to; default: that of the first real volume. Returns and writes (`out`) {"results": ...}.
     """
-    from gen_core.run.api import Silent
-
     registry = Registry.load()
     settings = [f'dataset.root="{real}"', *overrides]
     if size:

@@ -16,11 +16,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from gen_core.errors import DataError, GenError
+from gen_core.run.changes import STARTED
 from gen_core.run.conditioning import Conditioner
 from gen_core.run.context import RunContext
 from gen_core.run.folder import read_json
 from gen_core.run.graph import StepSpec, is_trainable, supporting_tables
-from gen_core.run.runner import STARTED
 from gen_core.run.samples.forecast import forecast_samples
 from gen_core.tiling.forecast import whole_bytes
 from gen_core.tiling.tiles import Tiles

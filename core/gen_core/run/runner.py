@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import platform
-import resource
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from gen_core import atomic
 from gen_core.errors import RunError, UsageError
+from gen_core.run.changes import STARTED, changed, fingerprints, started_with, taken_from
 from gen_core.run.context import RunContext
-from gen_core.run.fingerprint import differences
-from gen_core.run.folder import DONE, LOOKED_THROUGH, computing, find_equal, read_json, read_sealed, write_sealed
+from gen_core.run.cost import spend, write_cost
+from gen_core.run.failures import raise_clear, raise_smaller
+from gen_core.run.folder import DONE, LOOKED_THROUGH, computing, find_equal, write_sealed
 from gen_core.run.graph import StepSpec, build_graph, downstream
 from gen_core.run.samples.outputs import MANIFEST, verify_manifest
 from gen_core.run.steps.work import work_of
 
-STARTED = "started.json"
 DERIVED = ("reject", "evaluate", "report")  # cheap to make again from what lies upstream: a change just redoes them
-NO_ROOM = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "the file is larger than this system allows",
-}
-SMALLER = {  # step -> what makes it need less memory
-    "encode": "[encode] batch = 1",
-    "sample": "a smaller [sample] batch",
-    "reject": "a smaller [evaluate] batch",
-    "evaluate": "a smaller [evaluate] batch",
-}
-NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
-LOST = {errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO}
 
 
 def check_names(steps: list[StepSpec], *names: str | None) -> None:
@@ -43,51 +27,6 @@ def check_names(steps: list[StepSpec], *names: str | None) -> None:
     for name in names:
         if name and name not in known:
             raise UsageError(f"this recipe has no step '{name}'; its steps: {', '.join(known)}")
-
-
-def fingerprints(ctx: RunContext, steps: list[StepSpec]) -> dict[str, str]:
-    """Step name -> fingerprint. A step taken `from` another run bears that run's."""
-    prints: dict[str, str] = {}
-    for step in steps:
-        origin = taken_from(ctx, step)
-        if origin is not None:
-            prints[step.name] = (read_sealed(origin / DONE) or {})["fingerprint"]
-        else:
-            prints[step.name] = step.print(prints)
-    return prints
-
-
-def taken_from(ctx: RunContext, step: StepSpec) -> Path | None:
-    """The finished step folder that `[table] from = RUN` names, or None."""
-    if not step.table or not ctx.recipe.table(step.table).from_:
-        return None
-    run = Path(ctx.recipe.table(step.table).from_)
-    folder = run / "steps" / step.name
-    done = read_sealed(folder / DONE)
-    if not done:
-        raise UsageError(f'{ctx.recipe.path}: [{step.table}] from = "{run}": no finished {folder}')
-    return (folder / done["reference"]).resolve() if done.get("reference") else folder
-
-
-def changed(ctx: RunContext, steps: list[StepSpec], prints: dict[str, str]) -> dict[str, list[str]]:
-    """Steps that were started with other settings -> the lines that differ."""
-    found = {}
-    for step in steps:
-        started = _started(ctx.folder.path / "steps" / step.name)
-        if not started or started.get("fingerprint") == prints[step.name]:
-            continue
-        lines = differences(started.get("settings", {}), step.settings)
-        if lines or not set(step.upstream) & found.keys():
-            found[step.name] = lines or ["made from other upstream results"]
-    return found
-
-
-def _started(folder: Path) -> dict[str, Any] | None:
-    """With what a step was begun, None where it was not. Raises: RunError when that cannot be told."""
-    started = read_sealed(folder / STARTED)
-    if started is None and (folder / STARTED).exists():
-        raise RunError(f"{folder / STARTED}: damaged: with which settings? Delete {folder} to begin that step again")
-    return started
 
 
 def walk(
@@ -186,12 +125,7 @@ def _do(ctx: RunContext, step: StepSpec, print_: str) -> dict[str, Any]:
     except OSError as error:
         raise_clear(error, ctx.folder.path / "steps" / name)
     except (RuntimeError, MemoryError) as error:
-        from gen_core.engine.rollback import out_of_memory
-
-        if not out_of_memory(error):
-            raise
-        smaller = SMALLER.get(name, "a smaller volume or network")
-        raise RunError(f"{name}: out of memory; try {smaller}, and run the same command again") from error
+        raise_smaller(error, name)
 
 
 def _patience(ctx: RunContext, name: str) -> Callable[[], None]:
@@ -212,7 +146,7 @@ def _compute(ctx: RunContext, step: StepSpec, print_: str, origin: Path | None) 
     """Take a step from `origin` by reference, or do its work."""
     name, folder = step.name, ctx.folder.path / "steps" / step.name
     head = {"fingerprint": print_, "settings": step.settings}
-    started = _started(folder)
+    started = started_with(folder)
     if started is None and folder.exists() and any(folder.iterdir()):
         ctx.progress.say(f"{name}: begins again: {folder / STARTED} is missing, so what lies there may be of anything")
         _clear(ctx, name)
@@ -231,84 +165,8 @@ def _compute(ctx: RunContext, step: StepSpec, print_: str, origin: Path | None) 
         extra, published = record.pop("cost", {}), record.pop("published", ())
     finally:
         seconds = time.perf_counter() - start
-        _spend(ctx, folder, seconds, extra)
+        spend(ctx, folder, seconds, extra)
     ctx.folder.finish(name, {**head, **record}, published)
     ctx.progress.step_finished(name, seconds, "")
     write_cost(ctx)
     return {"step": name, "state": "done", "seconds": seconds}
-
-
-def raise_clear(error: OSError, folder: Path) -> NoReturn:
-    """A full disk or an unwritable folder is told in one line; other errors go on as they are."""
-    where = error.filename or folder
-    if error.errno in NO_ROOM:
-        raise RunError(f"{where}: {NO_ROOM[error.errno]}; free some space and run the same command again") from error
-    if error.errno in NO_RIGHT:
-        raise RunError(f"{where}: cannot write here ({error.strerror})") from error
-    if error.errno == errno.ENOENT and "temporary directory" in str(error.strerror):  # as `tempfile` says it
-        raise RunError(f"no folder for temporary files ({error.strerror}); set TMPDIR to one") from error
-    if error.errno in LOST:
-        raise RunError(f"{where}: the disk fails ({error.strerror}); run the same command when it is back") from error
-    raise error
-
-
-def _spend(ctx: RunContext, folder: Path, seconds: float, extra: dict[str, Any]) -> None:
-    """Add the time of this attempt to the step's cost.json."""
-    cost = read_json(folder / "cost.json")
-    if not isinstance(cost, dict) or not {"seconds", "attempts"} <= cost.keys():
-        cost = {"seconds": 0.0, "attempts": 0}
-    cost["seconds"] = round(cost["seconds"] + seconds, 3)
-    cost["attempts"] += 1
-    cost["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-    if ctx.device.type == "cuda":
-        import torch
-
-        cost["peak_device_memory_mb"] = round(torch.cuda.max_memory_allocated(ctx.device) / 2**20)
-    for key, value in extra.items():
-        cost[key] = cost.get(key, 0) + value
-    try:
-        atomic.write_json(folder / "cost.json", cost)
-    except OSError:
-        return  # the step's own error, if any, says more than a missing cost entry
-
-
-def machine(ctx: RunContext) -> dict[str, Any]:
-    """What the figures in cost.json were measured on."""
-    import torch
-
-    name = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                name = line.split(":", 1)[1].strip()
-                break
-    except OSError:
-        pass
-    found = {
-        "cpu": name,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "device": str(ctx.device),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-    if ctx.ranks.world > 1:
-        found["processes"] = ctx.ranks.world
-    if ctx.device.type == "cuda":
-        found["gpu"] = torch.cuda.get_device_name(ctx.device)
-    return found
-
-
-def write_cost(ctx: RunContext) -> None:
-    """Sum up every step's cost in the run's cost.json."""
-    steps = ctx.cost()
-    evaluated = ctx.folder.path / "steps" / "evaluate" / "timed.json"
-    atomic.write_json(
-        ctx.folder.path / "cost.json",
-        {
-            "machine": machine(ctx),
-            "total_seconds": round(sum(s.get("seconds", 0.0) for s in steps.values()), 3),
-            "steps": steps,
-            "timed": read_json(evaluated) or {},
-        },
-    )

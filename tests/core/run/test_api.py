@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from gen_core.errors import DataError, RecipeError, UsageError
-from gen_core.run.api import RunRequest, list_runs, plan, run, run_single, sample_more, verify_run
+from gen_core.run.api import RunRequest, plan, run, run_single
 from gen_core.run.folders import evaluate_folders
+from gen_core.run.listing import list_runs, verify_run
+from gen_core.run.samples.more import sample_more
 
 
 @pytest.fixture

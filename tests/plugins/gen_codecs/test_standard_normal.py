@@ -12,7 +12,8 @@ from gen_codecs.standard_normal_options import StandardNormal
 from gen_core.condition import ConditionSpec
 from gen_core.errors import RecipeError
 from gen_core.prior import PriorContext
-from gen_core.run.api import RunRequest, plan, run, sample_more
+from gen_core.run.api import RunRequest, plan, run
+from gen_core.run.samples.more import sample_more
 from gen_core.testing.trainables import check_prior
 
 SHAPE = (5, 2, 3, 4)

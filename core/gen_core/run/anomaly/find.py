@@ -28,9 +28,10 @@ from gen_core.run.anomaly.maps import AnomalyOptions, anomaly_maps, smoothed
 from gen_core.run.anomaly.partial_noising import share_of
 from gen_core.run.anomaly.results import Found, results
 from gen_core.run.anomaly.scores import volume_scores
-from gen_core.run.api import Silent, is_smoke, open_run
 from gen_core.run.context import RunContext
 from gen_core.run.graph import is_trainable
+from gen_core.run.opening import is_smoke, open_run
+from gen_core.run.progress import Silent
 from gen_core.volume import Sample
 
 RESULTS, FIGURE = "anomaly.json", "anomaly.png"

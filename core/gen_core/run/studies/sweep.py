@@ -24,9 +24,10 @@ from gen_core.recipe.layers import toml_value
 from gen_core.recipe.places import split_key
 from gen_core.recipe.write import value_text
 from gen_core.registry import Registry
-from gen_core.run.api import RUNS, RunRequest, plan
+from gen_core.run.api import plan
 from gen_core.run.folder import held, read_json
 from gen_core.run.graph import build_graph
+from gen_core.run.request import RUNS, RunRequest
 from gen_core.run.runner import DERIVED
 from gen_core.run.smoke import smoke_recipe
 from gen_core.run.studies.children import run_children

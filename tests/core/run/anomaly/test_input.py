@@ -6,10 +6,11 @@ import torch
 
 from gen_core.engine.device import resolve_device
 from gen_core.errors import UsageError
-from gen_core.run import api
+from gen_core.run import api, opening
 from gen_core.run.anomaly.find import find_anomalies
 from gen_core.run.anomaly.input import Told, _OnScale, open_input
 from gen_core.run.context import RunContext
+from gen_core.run.progress import Silent
 from gen_core.volume import Sample, Scale, VolumeSpec
 
 SIZE = (3, 24, 20)
@@ -36,8 +37,8 @@ def run_dir(tmp_path_factory):
 
 @pytest.fixture
 def ctx(run_dir):
-    recipe, registry, folder = api.open_run(run_dir)
-    return RunContext(recipe, registry, folder, resolve_device("cpu"), api.Silent(), None)
+    recipe, registry, folder = opening.open_run(run_dir)
+    return RunContext(recipe, registry, folder, resolve_device("cpu"), Silent(), None)
 
 
 # What the prior is told

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from gen_core.errors import DataError, RecipeError, UsageError
-from gen_core.run import api
+from gen_core.run import api, opening
+from gen_core.run.samples.more import sample_more
 from gen_core.run.samples.store import SampleStore
 from gen_core.run.scoring.parts import Part, Parts
 
@@ -42,7 +43,7 @@ def rows(folder) -> list[dict]:
 
 
 def test_samples_take_the_conditions_of_training_volumes_and_the_manifest_says_whose(run_dir):
-    run = api.open_run(run_dir)
+    run = opening.open_run(run_dir)
     train = {s["id"] for s in rows(run_dir / "samples")}
     assert len(train) == 5
     for row in rows(run_dir / "samples"):
@@ -63,9 +64,9 @@ def test_masks_that_samples_follow_are_kept_at_voxel_size_and_written_beside_the
 
 
 def test_shards_give_the_same_bytes_under_conditions(run_dir, tmp_path):
-    api.sample_more(run_dir, 5, out=tmp_path / "whole")
+    sample_more(run_dir, 5, out=tmp_path / "whole")
     for k in (1, 2):
-        api.sample_more(run_dir, 5, out=tmp_path / "parts", shard=(k, 2))
+        sample_more(run_dir, 5, out=tmp_path / "parts", shard=(k, 2))
     files = sorted(p.name for p in (tmp_path / "whole").glob("sample-*"))
     assert len(files) == 15
     for name in files:
@@ -73,8 +74,8 @@ def test_shards_give_the_same_bytes_under_conditions(run_dir, tmp_path):
 
 
 def test_fixed_values_hold_for_every_sample_and_change_it(run_dir, tmp_path):
-    api.sample_more(run_dir, 3, out=tmp_path / "a", fixed={"deposits": "0"}, guidance=4.0)
-    api.sample_more(run_dir, 3, out=tmp_path / "b", fixed={"deposits": "unknown"}, guidance=4.0)
+    sample_more(run_dir, 3, out=tmp_path / "a", fixed={"deposits": "0"}, guidance=4.0)
+    sample_more(run_dir, 3, out=tmp_path / "b", fixed={"deposits": "unknown"}, guidance=4.0)
     assert [r["condition"]["deposits"] for r in rows(tmp_path / "a")] == [0.0] * 3
     assert [r["condition"]["deposits"] for r in rows(tmp_path / "b")] == [None] * 3
 
@@ -82,13 +83,13 @@ def test_fixed_values_hold_for_every_sample_and_change_it(run_dir, tmp_path):
 def test_a_table_is_read_row_by_row_from_the_top_again(run_dir, tmp_path):
     table = tmp_path / "table.csv"
     table.write_text("deposits\n1\n0.25\nunknown\n")
-    api.sample_more(run_dir, 4, out=tmp_path / "out", conditions=str(table))
+    sample_more(run_dir, 4, out=tmp_path / "out", conditions=str(table))
     assert [r["condition"]["deposits"] for r in rows(tmp_path / "out")] == [1.0, 0.25, None, 1.0]
     assert all(r["condition"]["vein"] is None for r in rows(tmp_path / "out"))
 
 
 def test_another_runs_samples_hand_on_their_conditions(run_dir, tmp_path):
-    api.sample_more(run_dir, 6, out=tmp_path / "out", conditions=str(run_dir))
+    sample_more(run_dir, 6, out=tmp_path / "out", conditions=str(run_dir))
     theirs, ours = rows(run_dir / "samples"), rows(tmp_path / "out")
     for i, row in enumerate(ours):
         assert row["condition"]["deposits"] == theirs[i % 5]["condition"]["deposits"]
@@ -99,7 +100,7 @@ def test_a_mask_file_is_followed_by_every_sample(run_dir, tmp_path):
     mask = np.zeros((24, 20, 3), np.uint8)  # as cubes are stored: y, x, bands
     mask[3:9, 4:6] = 1
     np.save(tmp_path / "mask.npy", mask)
-    api.sample_more(run_dir, 2, out=tmp_path / "out", fixed={"vein": str(tmp_path / "mask.npy")})
+    sample_more(run_dir, 2, out=tmp_path / "out", fixed={"vein": str(tmp_path / "mask.npy")})
     assert [r["condition"]["vein"]["voxels"] for r in rows(tmp_path / "out")] == [36, 36]
 
 
@@ -112,18 +113,18 @@ def test_a_mask_file_is_followed_by_every_sample(run_dir, tmp_path):
 )
 def test_wrong_conditions_are_refused(run_dir, tmp_path, fixed, message):
     with pytest.raises(UsageError, match=message):
-        api.sample_more(run_dir, 1, out=tmp_path / "out", fixed=fixed)
+        sample_more(run_dir, 1, out=tmp_path / "out", fixed=fixed)
 
 
 def test_masks_of_another_size_and_unknown_sources_are_refused(run_dir, tmp_path):
     np.save(tmp_path / "small.npy", np.zeros((5, 6, 3), np.uint8))
     with pytest.raises(DataError, match=r"the mask is \(3, 5, 6\), volumes are \(3, 24, 20\)"):
-        api.sample_more(run_dir, 1, out=tmp_path / "out", fixed={"vein": str(tmp_path / "small.npy")})
+        sample_more(run_dir, 1, out=tmp_path / "out", fixed={"vein": str(tmp_path / "small.npy")})
     with pytest.raises(UsageError, match="neither train, val, none, a .csv file nor a run"):
-        api.sample_more(run_dir, 1, out=tmp_path / "out", conditions="nowhere")
+        sample_more(run_dir, 1, out=tmp_path / "out", conditions="nowhere")
     (tmp_path / "bad.csv").write_text("age\n3\n")
     with pytest.raises(DataError, match="column 'age' is no declared condition"):
-        api.sample_more(run_dir, 1, out=tmp_path / "out", conditions=str(tmp_path / "bad.csv"))
+        sample_more(run_dir, 1, out=tmp_path / "out", conditions=str(tmp_path / "bad.csv"))
 
 
 def test_scores_by_class_need_a_class_condition(tmp_path, small_recipe):

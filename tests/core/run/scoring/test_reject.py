@@ -7,7 +7,8 @@ import json
 import pytest
 
 from gen_core.errors import RecipeError, RunError, UsageError
-from gen_core.run.api import RunRequest, run, verify_run
+from gen_core.run.api import RunRequest, run
+from gen_core.run.listing import verify_run
 
 
 @pytest.fixture

@@ -14,10 +14,12 @@ from gen_core.errors import RecipeError, Stopped
 from gen_core.prior import DirectPrior
 from gen_core.recipe import load_recipe
 from gen_core.registry import Registry
-from gen_core.run.api import RunRequest, Silent, open_run, run
+from gen_core.run.api import RunRequest, run
 from gen_core.run.context import RunContext
 from gen_core.run.fingerprint import depends
 from gen_core.run.graph import build_graph
+from gen_core.run.opening import open_run
+from gen_core.run.progress import Silent
 from gen_core.run.scoring.selection import SampleScores
 from gen_core.run.smoke import smoke_recipe
 

@@ -10,8 +10,10 @@ import torch
 from safetensors.torch import load_file
 
 from gen_core.engine.stop import StopFlag
-from gen_core.run.api import RunRequest, Silent, open_run, run
+from gen_core.run.api import RunRequest, run
 from gen_core.run.context import RunContext
+from gen_core.run.opening import open_run
+from gen_core.run.progress import Silent
 from gen_core.run.view.finished import FinishedRun
 from gen_core.run.view.strips import slerp
 
