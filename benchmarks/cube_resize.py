@@ -23,8 +23,9 @@ from gen_hyperspectral.containers import npy as read_npy
 from gen_hyperspectral.containers.hdf5 import reader as read_hdf5
 from gen_hyperspectral.cubes import inflate
 from gen_hyperspectral.prepare.area_resize import axis_weights
+from gen_hyperspectral.prepare.band_blocks import Policy
 from gen_hyperspectral.prepare.bands import Selection
-from gen_hyperspectral.prepare.preprocess import Policy, preprocess
+from gen_hyperspectral.prepare.preprocess import preprocess
 from gen_hyperspectral.reader_options import Hdf5Reader, NiftiCubeReader, NpyReader
 
 SOURCE, TARGET = (91, 1288, 1288), (16, 672, 672)

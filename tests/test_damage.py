@@ -317,7 +317,7 @@ def test_a_machine_without_a_folder_for_temporary_files_is_one_line(zygote, whol
 
 
 READER_DIES = """
-from gen_hyperspectral.phantom.dataset import PhantomSplit as Split
+from gen_hyperspectral.phantom.split import PhantomSplit as Split
 true = Split.view
 def view(self, i, draw):
     if draw:

@@ -14,9 +14,10 @@ from gen_core.writer import RawVolume
 from gen_hyperspectral.dataset.open_source import open_source
 from gen_hyperspectral.dataset.sources import Source
 from gen_hyperspectral.prepare.area_resize import area_resize
+from gen_hyperspectral.prepare.band_blocks import Policy
 from gen_hyperspectral.prepare.bands import Selection, evenly, gaussian, nearest
 from gen_hyperspectral.prepare.masks import mask_path, read_mask
-from gen_hyperspectral.prepare.preprocess import Policy, preprocess
+from gen_hyperspectral.prepare.preprocess import preprocess
 
 VERSION = 2  # of the preprocessing: part of every cache key
 

@@ -16,11 +16,12 @@ from attrs import frozen
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from gen_hyperspectral.phantom.dataset import default_wavelengths, render
 from gen_hyperspectral.phantom.dataset_options import RetinaPhantom
 from gen_hyperspectral.phantom.deposits import amount_auc, auc, deposit_map, vessel_halo
 from gen_hyperspectral.phantom.eye import draw_eye, draw_vessels
-from gen_hyperspectral.phantom.render import fields, pool
+from gen_hyperspectral.phantom.fields import fields
+from gen_hyperspectral.phantom.maps import pool
+from gen_hyperspectral.phantom.volume import default_wavelengths, render
 
 Array = NDArray[np.float64]
 _DARK = 1e-3  # of the reference white: added before the logarithm, so that no pixel weighs too much

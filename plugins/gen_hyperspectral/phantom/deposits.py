@@ -18,7 +18,8 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import norm, rankdata
 
 from gen_hyperspectral.phantom.dataset_options import RetinaPhantom
-from gen_hyperspectral.phantom.render import Fields, Map, pool, smooth_noise, soft
+from gen_hyperspectral.phantom.fields import Fields
+from gen_hyperspectral.phantom.maps import Map, pool, smooth_noise, soft
 
 LABEL = "deposits"
 _REACH_MM = 0.30  # sd of the blur that spreads blood paths into a halo

@@ -7,24 +7,22 @@ averaging and cached as grey values; the scale to [-1, 1] comes last.
 
 from __future__ import annotations
 
-import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import attrs
 import numpy as np
 
-from gen_core.dataset import Dataset, DatasetContext, Split, view_generator
+from gen_core.dataset import Dataset, DatasetContext
 from gen_core.errors import DataError, RecipeError
 from gen_core.splits import NAMES, split_subjects
-from gen_core.volume import Geometry, Sample, Scale, VolumeSpec
+from gen_core.volume import Scale, VolumeSpec
 from gen_core.volume_cache import Cache, key_of, source_hash
-from gen_hyperspectral.cubes.subjects import subject_of
 from gen_hyperspectral.photographs.dataset_options import FundusPhotographs
-from gen_hyperspectral.photographs.planes import SUFFIXES, field_of_view, photograph_size, read_photograph
+from gen_hyperspectral.photographs.find import Photograph, find_photographs
+from gen_hyperspectral.photographs.planes import field_of_view, photograph_size, read_photograph
+from gen_hyperspectral.photographs.split import PhotographSplit
 from gen_hyperspectral.prepare.area_resize import area_resize, resize_valid
-from gen_hyperspectral.prepare.augment import mirror_and_turn
 from gen_hyperspectral.prepare.masks import read_mask
 from gen_hyperspectral.prepare.scaling import LazyScale, estimate_scale, fixed_scale
 
@@ -35,15 +33,6 @@ PLANES = 3
 def build(options: FundusPhotographs, context: DatasetContext) -> Dataset:
     """The data set; nothing is read before it is asked for."""
     return FundusDataset(options, context)
-
-
-@attrs.frozen
-class Photograph:
-    """One image. id: its path below the root without suffix, forward slashes."""
-
-    path: Path
-    id: str
-    subject: str
 
 
 class FundusDataset(Dataset):
@@ -69,29 +58,7 @@ class FundusDataset(Dataset):
     @cached_property
     def photographs(self) -> list[Photograph]:
         """Every photograph below the root, by path. Raises: DataError when there is none."""
-        o = self.options
-        if not o.root:
-            raise DataError("dataset.root is not set: name a folder of photographs (--set dataset.root=DIR)")
-        root = Path(o.root).expanduser()
-        if not root.is_dir():
-            raise DataError(f"dataset.root: '{root}' is no folder")
-        masks = [re.compile(re.escape(m).replace(re.escape("{stem}"), ".+") + r"\Z") for m in o.masks.values()]
-        found = []
-        for path in sorted(root.glob(o.pattern)):
-            name = path.relative_to(root)
-            if path.suffix.lower() not in SUFFIXES or any(part.startswith(".") for part in name.parts):
-                continue
-            if not any(mask.match(name.as_posix()) for mask in masks):
-                found.append(Photograph(path, name.with_suffix("").as_posix(), subject_of(name, o.subject)))
-        if not found:
-            raise DataError(
-                f"dataset.root: no photograph ({', '.join(SUFFIXES)}) in '{root}' (dataset.pattern = '{o.pattern}')"
-            )
-        ids = [p.id for p in found]
-        twice = next((i for i in ids if ids.count(i) > 1), None)
-        if twice:
-            raise DataError(f"dataset.root: '{twice}' is there with two suffixes; choose one by dataset.pattern")
-        return found
+        return find_photographs(self.options)
 
     @cached_property
     def _size(self) -> tuple[int, int]:
@@ -239,43 +206,3 @@ class FundusDataset(Dataset):
             if path is not None
         ]
         return {"photographs": len(photographs), "files": key_of(files=files)}
-
-
-class PhotographSplit(Split):
-    """Photographs of one split; `view` mirrors and turns in the training split only."""
-
-    def __init__(self, dataset: FundusDataset, name: str, items: list[Photograph]):
-        self.dataset, self.name, self.items = dataset, name, items
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, i: int) -> Sample:  # type: ignore[override]
-        return self._sample(self.items[i], None)
-
-    def view(self, i: int, draw: int) -> Sample:
-        """Training: augmented as (seed, i, draw) says; other splits: the plain volume."""
-        if self.name != "train":
-            return self[i]
-        return self._sample(self.items[i], view_generator(self.dataset.context.seed, i, draw))
-
-    def _sample(self, photograph: Photograph, rng: np.random.Generator | None) -> Sample:
-        dataset = self.dataset
-        array, facts = dataset.volume(photograph)
-        valid = np.isfinite(array).all(axis=0)
-        x = np.clip(dataset.scale.to_unit(np.array(array)[None]), -1.0, 1.0)
-        x[:, :, ~valid] = -1.0
-        found = {name: dataset.mask(photograph, name) for name in dataset.options.masks if name != "valid"}
-        masks = {"valid": valid, **{name: np.array(mask) for name, mask in found.items() if mask is not None}}
-        if rng is not None:
-            x, masks = mirror_and_turn(x, masks, dataset.options.augment, rng)
-        h, w = facts["source_size"]
-        return Sample(
-            x=np.ascontiguousarray(x, np.float32),
-            id=photograph.id,
-            subject=photograph.subject,
-            hash=facts["content"],
-            scale=dataset.scale,
-            geometry=Geometry(history=("blue, green, red", f"area {h} x {w} -> {array.shape[1:]}")),
-            masks={name: np.ascontiguousarray(mask)[None] for name, mask in masks.items()},
-        )

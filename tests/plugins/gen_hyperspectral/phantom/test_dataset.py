@@ -12,8 +12,9 @@ from gen_core.errors import DataError, RecipeError
 from gen_core.options import SplitOptions, VolumeOptions
 from gen_core.testing.data import check_dataset
 from gen_core.volume import check_sample
-from gen_hyperspectral.phantom.dataset import build, calibration, default_wavelengths, describe, render
+from gen_hyperspectral.phantom.dataset import build
 from gen_hyperspectral.phantom.dataset_options import RetinaPhantom
+from gen_hyperspectral.phantom.volume import calibration, default_wavelengths, describe, render
 
 SIZE = (5, 34, 41)
 
@@ -60,7 +61,7 @@ def test_a_volume_is_a_pure_function_of_seed_and_subject(make):
     back = [render(options, SIZE, nm, s)[0].tobytes() for s in (2, 1, 0)]
     assert there == back[::-1] and len(set(there)) == 3
     code = (
-        "from gen_hyperspectral.phantom.dataset import *; import hashlib;"
+        "from gen_hyperspectral.phantom.volume import *; import hashlib;"
         f"x, m = render(RetinaPhantom(), {SIZE}, default_wavelengths({SIZE[0]}), 1);"
         "print(hashlib.sha256(x.tobytes() + m['vein'].tobytes()).hexdigest())"
     )

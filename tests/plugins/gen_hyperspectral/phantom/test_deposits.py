@@ -8,11 +8,12 @@ from gen_core.dataset import DatasetContext
 from gen_core.options import SplitOptions, VolumeOptions
 from gen_core.testing.data import check_dataset
 from gen_hyperspectral.phantom import optics
-from gen_hyperspectral.phantom.dataset import build, default_wavelengths, describe, render
+from gen_hyperspectral.phantom.dataset import build
 from gen_hyperspectral.phantom.dataset_options import RetinaPhantom
 from gen_hyperspectral.phantom.deposits import amount_auc, auc, ceiling_record, deposit_map, draw_deposits
 from gen_hyperspectral.phantom.eye import draw_eye, draw_vessels
-from gen_hyperspectral.phantom.render import fields
+from gen_hyperspectral.phantom.fields import fields
+from gen_hyperspectral.phantom.volume import default_wavelengths, describe, render
 
 SIZE = (5, 34, 41)
 ON = RetinaPhantom(deposits=0.4)

@@ -6,7 +6,8 @@ from scipy.ndimage import label
 
 from gen_hyperspectral.phantom import optics
 from gen_hyperspectral.phantom.eye import draw_eye, draw_vessels, draw_visit
-from gen_hyperspectral.phantom.render import FIELD, fields, picture, reflectance
+from gen_hyperspectral.phantom.fields import FIELD, fields
+from gen_hyperspectral.phantom.render import picture, reflectance
 
 FOV = 11.5
 BANDS = np.array([480.0, 540.0, 570.0, 640.0, 800.0])

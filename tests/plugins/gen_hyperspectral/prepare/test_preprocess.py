@@ -11,8 +11,9 @@ import gen_hyperspectral.prepare.preprocess as module
 from gen_core.errors import DataError
 from gen_core.writer import RawVolume
 from gen_hyperspectral.prepare.area_resize import area_resize
+from gen_hyperspectral.prepare.band_blocks import Policy
 from gen_hyperspectral.prepare.bands import Selection
-from gen_hyperspectral.prepare.preprocess import Policy, interpolate, preprocess
+from gen_hyperspectral.prepare.preprocess import preprocess
 
 Y, X, B = 13, 11, 6
 PICK = Selection(np.array([1, 2, 4]))
@@ -133,19 +134,6 @@ def test_saturated_values_are_kept_masked_or_refused():
         run(array, policy=Policy(saturation=4095.0, saturated="refuse"))
 
 
-def test_interpolation_equals_numpy_at_every_pixel():
-    rng = np.random.default_rng(3)
-    at = np.sort(rng.random(9)) * 100
-    spectra = rng.random((9, 40)).astype(np.float32)
-    missing = rng.random((9, 40)) < 0.4
-    missing[:, 0], missing[:, 1] = False, True
-    out = interpolate(np.where(missing, np.nan, spectra), missing, at)
-    assert np.isnan(out[:, 1]).all()
-    for p in [0, *range(2, 40)]:
-        ok = ~missing[:, p]
-        assert out[:, p] == pytest.approx(np.interp(at, at[ok], spectra[ok, p].astype(float)), abs=1e-5)
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="reads VmHWM")
 @pytest.mark.parametrize("order", [(1, 2, 0), (0, 1, 2)], ids=["bsq", "bip"])
 def test_memory_does_not_grow_with_the_file(order, tmp_path):
@@ -156,7 +144,8 @@ def test_memory_does_not_grow_with_the_file(order, tmp_path):
         import numpy as np
         from gen_core.writer import RawVolume
         from gen_hyperspectral.prepare.bands import Selection
-        from gen_hyperspectral.prepare.preprocess import Policy, preprocess
+        from gen_hyperspectral.prepare.band_blocks import Policy
+        from gen_hyperspectral.prepare.preprocess import preprocess
         peak = lambda: int([l for l in open("/proc/self/status") if "VmHWM" in l][0].split()[1])
         before = peak()
         array = np.load({str(tmp_path / "big.npy")!r}, mmap_mode="r").transpose({order})
