@@ -13,7 +13,7 @@ from gen_core.errors import MissingError
 from gen_core.volume import VolumeSpec
 from gen_core.writer import Writer
 from gen_hyperspectral.writer_options import Hdf5Writer as Options
-from gen_hyperspectral.writers.npy import describe, one_cube
+from gen_hyperspectral.writers.carried import describe, one_cube
 
 
 def build(options: Options, context: Any = None) -> Writer:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from gen_core import atomic
-from gen_core.errors import DataError
 from gen_core.volume import VolumeSpec
 from gen_core.writer import Writer
 from gen_hyperspectral.writer_options import NpyWriter as Options
+from gen_hyperspectral.writers.carried import describe
 
 
 def build(options: Options, context: Any = None) -> Writer:
@@ -61,17 +61,3 @@ def write_masks(stem: Path, masks: dict[str, np.ndarray]) -> Path:
             with archive.open(f"{name}.npy", "w") as entry:  # dated 1980, not now
                 np.lib.format.write_array(entry, np.ascontiguousarray(mask, bool), allow_pickle=False)
     return path
-
-
-def one_cube(volume: np.ndarray, form: str) -> np.ndarray:
-    """(D, H, W) of a one-channel volume. Raises: DataError for several channels, which the format has no place for."""
-    if len(volume) != 1:
-        raise DataError(f"sample.format = '{form}' holds one channel, the volumes have {len(volume)}: use npy")
-    return volume[0]
-
-
-def describe(info: dict[str, Any]) -> str:
-    """The sentence every file carries."""
-    if info.get("synthetic"):
-        return f"SYNTHETIC data made by gen ({info.get('id', 'sample')}); no patient, not for diagnosis"
-    return f"written by gen ({info.get('id', 'volume')})"
