@@ -22,8 +22,9 @@ from studies_single import single_sections
 
 from gen_core import atomic
 from gen_core.errors import GenError
-from gen_core.run.studies.compare import COST, Comparison, Run, Score, compare, draw, pick
+from gen_core.run.studies.compare import Comparison, compare, draw
 from gen_core.run.studies.comparison_text import markdown, number
+from gen_core.run.studies.scores import COST, Run, Score, pick
 
 BEGIN, END = "<!-- studies: begin -->", "<!-- studies: end -->"
 NOTE = (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gen_core.run.studies.compare import Run, Score
+from gen_core.run.studies.scores import Run, Score
 
 SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "studies.py"
 

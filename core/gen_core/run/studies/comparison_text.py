@@ -6,7 +6,9 @@ import csv
 import io
 from typing import Any
 
-from gen_core.run.studies.compare import ABSENT, COST, Comparison, Score
+from gen_core.run.studies.comparable import ABSENT
+from gen_core.run.studies.compare import Comparison
+from gen_core.run.studies.scores import COST, Score
 
 ARROW = {"lower": "↓", "higher": "↑", "match": "→ floor", "": ""}
 LATEX_ARROW = {"↓": r"$\downarrow$", "↑": r"$\uparrow$", "→": r"$\rightarrow$"}

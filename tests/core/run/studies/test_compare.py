@@ -12,8 +12,9 @@ import pytest
 
 from gen_core import atomic
 from gen_core.errors import UsageError
-from gen_core.run.studies.compare import compare, draw, pick, read_run, split_pair
+from gen_core.run.studies.compare import compare, draw, split_pair
 from gen_core.run.studies.comparison_text import as_csv, latex, markdown, plain
+from gen_core.run.studies.scores import pick, read_run
 
 LOCK = """gen = 1
 name = "{name}"

@@ -1,4 +1,4 @@
-"""Sweeps: axes, names, what children share, failures, kill and resume, search."""
+"""Sweeps: what children share, failures, kill and resume, search."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ import sys
 import pytest
 
 from gen_core.errors import RecipeError, Stopped, UsageError
-from gen_core.options import SearchOptions, SweepOptions
 from gen_core.run.folder import computing
-from gen_core.run.studies.search import ask
-from gen_core.run.studies.sweep import SweepRequest, combinations, named, parse_axis, plan_sweep, sweep
+from gen_core.run.studies.sweep import SweepRequest, plan_sweep, sweep
 
 RECIPE = """
 # A sweep of seconds.  gen sweep small.toml
@@ -85,62 +83,6 @@ def done_by(folder, step):
     """The children that computed a step themselves."""
     records = {p.parents[2].name: json.loads(p.read_text()) for p in folder.glob(f"*/steps/{step}/done.json")}
     return sorted(name for name, record in records.items() if not record.get("reference"))
-
-
-def children_of(options):
-    return [name for name, _ in named(combinations(options), options)]
-
-
-def test_every_case_meets_every_combination_of_the_grid():
-    options = SweepOptions(
-        grid={"prior.base": [8, 16], "codec.stride": [[4, 8, 8]]},
-        cases={"gan": {"codec.use": "vqgan"}, "vae": {"codec.use": "vqvae", "codec.codes": 7}},
-    )
-    found = named(combinations(options), options)
-    assert [name for name, _ in found] == [
-        "gan-base8-stride4x8x8", "gan-base16-stride4x8x8", "vae-base8-stride4x8x8", "vae-base16-stride4x8x8",
-    ]  # fmt: skip
-    assert found[2][1] == {"prior.base": 8, "codec.stride": [4, 8, 8], "codec.use": "vqvae", "codec.codes": 7}
-
-
-def test_names_are_as_short_as_the_keys_allow():
-    grid = {"codec.fit.lr": [1e-3], "prior.fit.lr": [0.5], "codec.use": ["vqgan"], "report.off": [True], "seed": [3]}
-    assert children_of(SweepOptions(grid=grid)) == ["codec.fit.lr0.001-prior.fit.lr0.5-codec-vqgan-off-on-seed3"]
-
-
-def test_what_is_excluded_is_left_out_and_must_exist():
-    options = SweepOptions(grid={"a.x": [1, 2]}, cases={"p": {}, "q": {}}, exclude=({"case": "q", "a.x": 2},))
-    assert children_of(options) == ["p-x1", "p-x2", "q-x1"]
-    with pytest.raises(UsageError, match="exclude: no child has"):
-        combinations(SweepOptions(grid={"a.x": [1, 2]}, exclude=({"a.x": 3},)))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (SweepOptions(), "nothing to sweep"),
-        (SweepOptions(grid={"a.x": list(range(17))}), "17 children, at most 16"),
-        (SweepOptions(grid={"a.x": [1, 1]}), "two children would be called 'x1'"),
-        (SweepOptions(grid={"a.x": [1]}, cases={"p": {"a.x": 2}}), "sets what the grid sets too"),
-    ],
-)
-def test_a_sweep_that_makes_no_sense_is_refused(options, message):
-    with pytest.raises(UsageError, match=message):
-        children_of(options)
-
-
-def test_values_of_an_axis_are_toml_or_text():
-    assert parse_axis("codec.codes=64,256") == ("codec.codes", [64, 256])
-    assert parse_axis("codec.stride=[8,8,8],[4,8,8]") == ("codec.stride", [[8, 8, 8], [4, 8, 8]])
-    assert parse_axis("sampler.use=ddim,dpm++2m") == ("sampler.use", ["ddim", "dpm++2m"])
-    with pytest.raises(UsageError, match="expected key=a,b,c"):
-        parse_axis("codec.codes")
-
-
-@pytest.mark.parametrize("wrong", [{}, {"low": 1.0}, {"low": 2, "high": 1}, {"low": 0, "high": 1, "log": True}])
-def test_a_range_that_is_none_is_refused(wrong):
-    with pytest.raises(ValueError, match="low < high|above 0"):
-        SearchOptions(**wrong)
 
 
 def test_a_grid_of_unquoted_keys_says_how_to_quote(recipe):
@@ -261,27 +203,6 @@ def test_a_step_is_computed_by_one_process_at_a_time(tmp_path):
         pass
 
 
-def test_a_search_finds_the_bottom_of_a_parabola():
-    pytest.importorskip("optuna")
-    space = {"x": SearchOptions(low=-4.0, high=4.0), "kind": SearchOptions(choices=([1, 2], [3]))}
-    tried = []
-    while len(tried) < 40:
-        for settings in ask(space, tried, 2, seed=0, maximize=False):
-            assert -4 <= settings["x"] <= 4 and settings["kind"] in ([1, 2], [3])
-            tried.append((settings, (settings["x"] - 1.5) ** 2 + len(settings["kind"])))
-    best = min(tried, key=lambda t: t[1])
-    assert abs(best[0]["x"] - 1.5) < 0.3 and best[0]["kind"] == [3]
-
-
-def test_a_proposal_depends_on_seed_and_history_alone():
-    pytest.importorskip("optuna")
-    space = {"lr": SearchOptions(low=1e-5, high=1e-2, log=True), "n": SearchOptions(low=1, high=9)}
-    history = [({"lr": 1e-4, "n": 3}, 0.5), ({"lr": 1e-3, "n": 4}, None)]
-    first, second = (ask(space, history, 2, seed=5, maximize=True) for _ in range(2))
-    assert first == second and isinstance(first[0]["n"], int)
-    assert first != ask(space, history, 2, seed=6, maximize=True)
-
-
 def test_a_search_goes_on_where_it_was(recipe, tmp_path):
     pytest.importorskip("optuna")
     runs = {}
@@ -301,11 +222,3 @@ def test_a_search_says_what_it_lacks(recipe, tmp_path):
     recipe.write_text(RECIPE.partition("[sweep.search]")[0])
     with pytest.raises(UsageError, match=r"needs \[sweep.search\]"):
         sweep(SweepRequest(recipe, out=tmp_path / "r", trials=2, aim="ms-ssim"), command, Lines())
-
-
-def test_the_search_needs_its_extra(monkeypatch):
-    from gen_core.errors import MissingError
-
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(MissingError, match=r"gen-imaging\[sweep\]"):
-        ask({"x": SearchOptions(low=0, high=1)}, [], 1, 0, False)
