@@ -16,7 +16,8 @@ from gen_core.options import SplitOptions, VolumeOptions
 from gen_core.registry import Registry
 from gen_hyperspectral.cubes import chunked as chunked_cube
 from gen_hyperspectral.dataset.dataset import build
-from gen_hyperspectral.dataset.sources import find_sources, open_source
+from gen_hyperspectral.dataset.open_source import open_source
+from gen_hyperspectral.dataset.sources import find_sources
 from gen_hyperspectral.dataset_options import CubeScale, Hyperspectral
 from gen_hyperspectral.prepare import preprocess
 
