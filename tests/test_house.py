@@ -28,6 +28,12 @@ ORDER = (
     "hooks", "component", "offers", "installed", "plugin_probe", "registry", "inspect", "recipe", "engine",
     "run", "testing",
 )  # fmt: skip
+RUN = (
+    # of core's `run`, likewise: what a run is, its samples, its scores, its steps, who walks them, who asks for runs
+    "folder", "fingerprint", "sample_sources", "graph", "conditioning", "context", "latents", "promises", "progress",
+    "opening", "smoke", "request", "samples", "scoring", "view", "tracking", "steps", "changes", "cost", "failures",
+    "runner", "plan", "listing", "api", "folders", "anomaly", "studies",
+)  # fmt: skip
 LIGHT = (
     "errors",
     "atomic",
@@ -96,9 +102,11 @@ def wrong_arrows(module: str, source: str) -> list[str]:
         elif target in PLUGINS and target != package:
             found.append(f"{at}: a plugin is asked for by name, through core")
         elif target == package == "gen_core" and inside and rest:
-            here, there = inside.partition(".")[0], rest.partition(".")[0]
-            if here in ORDER and there in ORDER and ORDER.index(there) > ORDER.index(here):
-                found.append(f"{at}: core is built from the ground up, {there} stands above {here}")
+            here, there = inside.split("."), rest.split(".")
+            order, depth = (RUN, 1) if here[0] == there[0] == "run" and here[1:] and there[1:] else (ORDER, 0)
+            one, other = here[depth], there[depth]
+            if one in order and other in order and order.index(other) > order.index(one):
+                found.append(f"{at}: core is built from the ground up, {other} stands above {one}")
     return found
 
 
@@ -174,6 +182,8 @@ def test_every_module_of_core_has_its_place_in_the_order():
     inside = {name.split(".")[1] for name in NAMES if name.startswith("gen_core.")}
     assert sorted(inside - set(ORDER)) == [], "add it to ORDER, above what it imports and below what imports it"
     assert sorted(set(ORDER) - inside) == []
+    inside = {name.split(".")[2] for name in NAMES if name.startswith("gen_core.run.")}
+    assert sorted(inside - set(RUN)) == sorted(set(RUN) - inside) == [], "add it to RUN, likewise"
 
 
 def test_no_module_imports_itself_in_a_circle(sources):
@@ -251,6 +261,7 @@ def test_every_registered_component_can_be_imported_and_its_options_without_torc
         ("gen_cli.main", "from gen_codecs import plugin", "a plugin is asked for by name"),
         ("gen_core.volume", "from gen_core.registry import Registry", "registry stands above volume"),
         ("gen_core.engine.fit", "from gen_core import run", "run stands above engine"),
+        ("gen_core.run.samples.store", "from gen_core.run.steps import sample", "steps stands above samples"),
     ],
 )
 def test_a_wrong_arrow_is_named(module, source, message):
