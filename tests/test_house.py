@@ -32,7 +32,7 @@ RUN = (
     # of core's `run`, likewise: what a run is, its samples, its scores, its steps, who walks them, who asks for runs
     "folder", "fingerprint", "sample_sources", "graph", "conditioning", "context", "latents", "promises", "progress",
     "opening", "smoke", "request", "samples", "scoring", "view", "tracking", "steps", "changes", "cost", "failures",
-    "runner", "plan", "listing", "api", "folders", "anomaly", "studies",
+    "runner", "plan", "listing", "api", "score_folders", "anomaly", "studies",
 )  # fmt: skip
 LIGHT = (
     "errors",

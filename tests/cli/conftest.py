@@ -20,7 +20,7 @@ def gen():
 def fake_api(monkeypatch, tmp_path):
     """Replaces the functions of `gen_core.run` that commands call; `.calls` holds (name, positional,
     keywords); `.error` is raised."""
-    from gen_core.run import api, folders
+    from gen_core.run import api, score_folders
     from gen_core.run.samples import more
 
     class Fake:
@@ -53,5 +53,5 @@ def fake_api(monkeypatch, tmp_path):
     made = lambda: {"folder": "there", "samples": 7, "shard": "1of1"}
     monkeypatch.setattr(more, "sample_more", stand_in("sample_more", made))
     scored = lambda: {"real": "a", "synthetic": "b", "results": {}, "timed": {}}
-    monkeypatch.setattr(folders, "evaluate_folders", stand_in("evaluate_folders", scored))
+    monkeypatch.setattr(score_folders, "evaluate_folders", stand_in("evaluate_folders", scored))
     return fake

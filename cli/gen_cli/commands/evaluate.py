@@ -49,11 +49,11 @@ def evaluate(
         finish(outcome, json_)
         return
     shape = size(size_) if size_ else None
-    from gen_core.run import folders as other
+    from gen_core.run.score_folders import evaluate_folders
 
     extra = {"recipe": recipe} if recipe else {}
     with progress_on(stream) as progress:
-        found = other.evaluate_folders(
+        found = evaluate_folders(
             real,
             synthetic,
             out=out,

@@ -9,9 +9,9 @@ import pytest
 
 from gen_core.errors import DataError, RecipeError, UsageError
 from gen_core.run.api import RunRequest, plan, run, run_single
-from gen_core.run.folders import evaluate_folders
 from gen_core.run.listing import list_runs, verify_run
 from gen_core.run.samples.more import sample_more
+from gen_core.run.score_folders import evaluate_folders
 
 
 @pytest.fixture
