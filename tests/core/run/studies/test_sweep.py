@@ -14,38 +14,7 @@ from gen_core.errors import RecipeError, Stopped, UsageError
 from gen_core.run.folder import computing
 from gen_core.run.studies.sweep import SweepRequest, plan_sweep, sweep
 
-RECIPE = """
-# A sweep of seconds.  gen sweep small.toml
-gen = 1
-name = "small"
-[volume]
-size = [3, 12, 10]
-[dataset]
-use = "retina-phantom"
-subjects = 12
-workers = 1
-[codec]
-use = "identity"
-[prior]
-use = "ddpm3d"
-base = 8
-multipliers = [1]
-attention = "none"
-steps = 10
-[prior.fit]
-steps = 3
-batch = 2
-checkpoint_every = 2
-[sampler]
-use = "ddim"
-[sample]
-n = 5
-batch = 2
-steps = 2
-[metrics.ms-ssim]
-pairs = 4
-[report]
-off = true
+SWEEP = """
 [sweep.grid]
 "prior.base" = [8, 16]
 [sweep.search]
@@ -72,11 +41,10 @@ class Lines:
 
 
 @pytest.fixture
-def recipe(tmp_path, monkeypatch):
+def recipe(recipe, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    path = tmp_path / "small.toml"
-    path.write_text(RECIPE)
-    return path
+    recipe.write_text(recipe.read_text() + SWEEP)
+    return recipe
 
 
 def done_by(folder, step):
@@ -86,7 +54,7 @@ def done_by(folder, step):
 
 
 def test_a_grid_of_unquoted_keys_says_how_to_quote(recipe):
-    recipe.write_text(RECIPE.replace('"prior.base" =', "prior.base ="))
+    recipe.write_text(recipe.read_text().replace('"prior.base" =', "prior.base ="))
     with pytest.raises(RecipeError, match='in quotes: "prior.base"'):
         plan_sweep(SweepRequest(recipe))
 
@@ -219,6 +187,6 @@ def test_a_search_goes_on_where_it_was(recipe, tmp_path):
 def test_a_search_says_what_it_lacks(recipe, tmp_path):
     with pytest.raises(UsageError, match="--minimize SCORE"):
         sweep(SweepRequest(recipe, out=tmp_path / "r", trials=2), command, Lines())
-    recipe.write_text(RECIPE.partition("[sweep.search]")[0])
+    recipe.write_text(recipe.read_text().partition("[sweep.search]")[0])
     with pytest.raises(UsageError, match=r"needs \[sweep.search\]"):
         sweep(SweepRequest(recipe, out=tmp_path / "r", trials=2, aim="ms-ssim"), command, Lines())
