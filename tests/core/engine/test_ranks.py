@@ -67,12 +67,13 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "weights.safetensors")
 
 
-def assert_equal_to(found: Path, expected: Path) -> None:
+def assert_equal_to(found: Path, expected: Path, codebook: float = 1e-6) -> None:
+    """codebook: how far its vectors and sums may be off, beyond a millionth."""
     ours, theirs = weights(found), weights(expected)
     assert ours.keys() == theirs.keys()
     for name, value in theirs.items():
-        # vectors of a codec whose weights agree to 1e-6 after five steps, and sums of a dozen of them
-        most = 4e-6 if name.startswith("codebook.") else 1e-6
+        # sums of the codebook run over a dozen vectors of a codec whose weights agree to 1e-6 themselves
+        most = codebook if name.startswith("codebook.") else 1e-6
         torch.testing.assert_close(ours[name], value, rtol=1e-6, atol=most, msg=lambda m, n=name: f"{n}: {m}")
 
 
@@ -87,7 +88,7 @@ def test_two_processes_with_half_the_batch_equal_one_with_the_whole(one, two, ca
 
 @pytest.mark.parametrize("case", ["accumulated", "vqgan", "stylegan2-ada", "ddpm3d"])
 def test_three_processes_with_uneven_parts_and_stand_ins_equal_one(one, three, case):
-    assert_equal_to(three / case, one / case)
+    assert_equal_to(three / case, one / case, codebook=4e-6)
 
 
 def test_logged_values_are_those_of_the_whole_batch(one, two):
