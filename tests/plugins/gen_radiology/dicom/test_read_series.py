@@ -213,14 +213,15 @@ def test_damage_of_any_kind_ends_in_one_line_that_names_the_file(dicom, tmp_path
     stored = dicom.stored((3, 37, 41))
     frames = [(0, 0, i) for i in range(3)]
     rle = "1.2.840.10008.1.2.5"
+    same = {"uid": "1.2.3.5"}  # a drawn one is of any length, and all that follows would be other damage each time
     kinds = [
-        dicom.series(tmp_path / "a", stored[:1])[0],
-        dicom.series(tmp_path / "b", stored[:1], syntax=dicom.IMPLICIT)[0],
-        dicom.series(tmp_path / "c", stored[:1], compress=rle)[0],
-        dicom.series(tmp_path / "d", stored[:1], compress="1.2.840.10008.1.2.4.90")[0],
-        dicom.series(tmp_path / "e", stored[:1], syntax="1.2.840.10008.1.2.1.99")[0],
-        dicom.enhanced(tmp_path / "f" / "x.dcm", stored, frames, compress=rle),
-        dicom.enhanced(tmp_path / "g" / "x.dcm", stored, frames, rescale=lambda i: (2, i)),
+        dicom.series(tmp_path / "a", stored[:1], **same)[0],
+        dicom.series(tmp_path / "b", stored[:1], syntax=dicom.IMPLICIT, **same)[0],
+        dicom.series(tmp_path / "c", stored[:1], compress=rle, **same)[0],
+        dicom.series(tmp_path / "d", stored[:1], compress="1.2.840.10008.1.2.4.90", **same)[0],
+        dicom.series(tmp_path / "e", stored[:1], syntax="1.2.840.10008.1.2.1.99", **same)[0],
+        dicom.enhanced(tmp_path / "f" / "x.dcm", stored, frames, compress=rle, **same),
+        dicom.enhanced(tmp_path / "g" / "x.dcm", stored, frames, rescale=lambda i: (2, i), **same),
     ]
     rng = np.random.default_rng(7)
     refused = read = 0
@@ -247,4 +248,4 @@ def test_damage_of_any_kind_ends_in_one_line_that_names_the_file(dicom, tmp_path
         except DataError as error:
             assert "x.dcm" in str(error) and "\n" not in str(error)
             refused += 1
-    assert refused > 80 and read > 80
+    assert refused > 150 and read > 60
