@@ -31,7 +31,7 @@ ORDER = (
 RUN = (
     # of core's `run`, likewise: what a run is, its samples, its scores, its steps, who walks them, who asks for runs
     "folder", "fingerprint", "sample_sources", "graph", "conditioning", "context", "latents", "promises", "progress",
-    "opening", "smoke", "request", "samples", "scoring", "view", "tracking", "steps", "changes", "cost", "failures",
+    "opening", "smoke", "request", "samples", "scoring", "view", "tracking", "changes", "steps", "cost", "failures",
     "runner", "plan", "listing", "api", "score_folders", "anomaly", "studies",
 )  # fmt: skip
 LIGHT = (

@@ -55,15 +55,6 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, words
 
 
-def problem_of(path: Path) -> str:
-    """What is wrong with a file, in one line that names it; "" when it is whole."""
-    try:
-        read_tensors(path)
-    except DamagedFile as error:
-        return str(error)
-    return ""
-
-
 def _digest(tensors: dict[str, Tensor], words: dict[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(words, sort_keys=True).encode())
     for name in sorted(tensors):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 import torch
 from damages import DAMAGES
@@ -10,7 +12,7 @@ from safetensors.torch import save_file
 
 from gen_core import tensor_file
 from gen_core.errors import RunError
-from gen_core.tensor_file import DamagedFile, problem_of, read_tensors, write_tensors
+from gen_core.tensor_file import DamagedFile, read_tensors, write_tensors
 
 TENSORS = {
     "x": torch.arange(24.0).reshape(2, 3, 4),
@@ -48,7 +50,6 @@ def test_every_damage_is_told_with_the_name_of_the_file(file, tmp_path, kind):
         DAMAGES[kind](file, None)
     with pytest.raises(DamagedFile, match="some.safetensors: (damaged|missing)"):
         read_tensors(file)
-    assert "some.safetensors" in problem_of(file)
 
 
 def test_any_single_bit_is_noticed(file):
@@ -57,7 +58,7 @@ def test_any_single_bit_is_noticed(file):
         data = bytearray(sound)
         data[at] ^= 1 << at % 8
         file.write_bytes(data)
-        if problem_of(file) == "":
+        with suppress(DamagedFile):
             tensors, words = read_tensors(file)  # a blank of the header may change: the content has not
             assert words == {"under": [{"class": "CNV"}]}
             assert all(torch.equal(tensors[k], v) for k, v in TENSORS.items())

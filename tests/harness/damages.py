@@ -12,9 +12,14 @@ Damage = Callable[[Path, Path], None]
 def _cut(share: float) -> Damage:
     def cut(path: Path, other: Path) -> None:
         data = path.read_bytes()
-        path.write_bytes(data[: min(int(len(data) * share), len(data) - 1)])
+        path.write_bytes(data[: int(len(data) * share)])
 
     return cut
+
+
+def _last_byte(path: Path, other: Path) -> None:
+    """Of text the last that says something: a line end that is lost at the end loses nothing."""
+    path.write_bytes(path.read_bytes().rstrip(b"\n")[:-1])
 
 
 def _zeros(path: Path, other: Path) -> None:
@@ -52,7 +57,7 @@ def _of_another(path: Path, other: Path) -> None:
 DAMAGES: dict[str, Damage] = {
     "cut to a quarter": _cut(0.25),
     "cut to a half": _cut(0.5),
-    "last byte lost": _cut(1.0),
+    "last byte lost": _last_byte,
     "zeros": _zeros,
     "a block of zeros": _block_of_zeros,
     "one bit flipped": _flipped_bit,

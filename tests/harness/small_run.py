@@ -107,9 +107,13 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def curves(folder: Path) -> list[dict]:
-    """The lines of events.jsonl that tell of losses and validation, without their times."""
+    """The lines of events.jsonl that tell of losses and validation, without their times.
+
+    Step by step: a step that is made again later tells the same, only later.
+    """
     lines = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     kept = [line for line in lines if line["kind"] in ("train", "validation", "epoch")]
+    kept.sort(key=lambda line: line["stage"])
     return [{k: v for k, v in line.items() if k not in ("time", "crc")} for line in kept]
 
 

@@ -28,16 +28,23 @@ class Averages:
         total, count = self._sums.get(names, (0.0, 0.0))
         self._sums[names] = (total + now, count + weight)
 
-    def state(self) -> list[Any]:
-        """What has been added since the last `take`, for a checkpoint: [names, sums, weight] of each company."""
-        return [[list(names), plain(total.tolist()), count] for names, (total, count) in self._sums.items()]
+    def state(self, ranks: Ranks | None = None) -> list[Any]:
+        """What has been added since the last `take`, for a checkpoint: of each process, which all must call this,
+        [names, sums, weight] of each company.
+        """
+        own = [[list(names), plain(total.tolist()), count] for names, (total, count) in self._sums.items()]
+        return [own] if ranks is None else ranks.gathered(own)
 
-    def load(self, state: list[Any]) -> None:
-        """Go on from `state()`, to the same bits."""
+    def load(self, state: list[Any], ranks: Ranks | None = None) -> None:
+        """Go on from `state()`, to the same bits where as many processes go on; else the first one has all of it."""
+        ranks = ranks or Ranks()
+        if len(state) != ranks.world:
+            whole = _added(state)
+            nothing = [[names, [0.0] * len(sums), 0.0] for names, sums, _ in whole]
+            state = [whole] + [nothing] * (ranks.world - 1)
         self._sums = {}
-        for names, sums, count in state:
-            total = torch.tensor([math.nan if v is None else v for v in sums], device=self._device)
-            self._sums[tuple(names)] = (total, count)
+        for names, sums, count in state[ranks.rank]:
+            self._sums[tuple(names)] = (torch.tensor(_numbers(sums), device=self._device), count)
 
     def take(self, ranks: Ranks | None = None) -> dict[str, float]:
         """The means so far; starts anew. A name that came in several companies is averaged over all of them.
@@ -57,3 +64,17 @@ class Averages:
                 added[name] = added.get(name, 0.0) + value
                 weights[name] = weights.get(name, 0.0) + count
         return {name: total / weights[name] for name, total in added.items()}
+
+
+def _added(states: list[Any]) -> list[Any]:
+    """The states of several processes as that of one."""
+    made: list[Any] = []
+    for alike in zip(*states):
+        sums = [math.fsum(each) for each in zip(*(_numbers(sums) for _, sums, _ in alike))]
+        made.append([alike[0][0], sums, math.fsum(count for *_, count in alike)])
+    return made
+
+
+def _numbers(values: list[float | None]) -> list[float]:
+    """Of JSON, which knows no NaN."""
+    return [math.nan if value is None else value for value in values]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -200,6 +201,8 @@ class _Fit:
         """What is left to do when all processes leave: save for a stop, tell what failed. Raises: Stopped."""
         now = self.now
         if left.kind == STOP:
+            with suppress(Left, RunError):  # a checkpoint without them is still one
+                self.records.hear_averages()
             self.records.save()
             error = now.stopped(left.said.get("reason") or "a signal")
             error.agreed, error.told = True, not now.ranks.leads  # type: ignore[attr-defined]
@@ -239,6 +242,7 @@ class _Fit:
             self._validate()
         if due(options.checkpoint_every):
             self.records.require_alike()
+            self.records.hear_averages()
             self.records.save()
 
     def _check_stop(self) -> None:

@@ -29,6 +29,7 @@ class Records:
     def __init__(self, now: Standing, groups: dict[str, Group], ema: Ema) -> None:
         self._now, self._groups, self._ema = now, groups, ema
         self.began = time.monotonic()
+        self._heard: tuple[int, list[Any]] = (-1, [])  # the averages of all processes after so many steps
 
     def save(self, weights: dict[str, Tensor] | None = None) -> None:
         """Write a checkpoint of now, unless there is one; weights: the state dict, if not the present one."""
@@ -61,7 +62,7 @@ class Records:
             "hooked": now.hooked,
             "validated": now.validated,
             "values": plain(now.values),  # JSON knows no NaN
-            "averages": now.averages.state() if now.ranks.world == 1 else [],  # of several, each has its own
+            "averages": self._averages(),
             "best": now.best,
             "seconds": time.monotonic() - self.began,
             "extra_state": extra_state,
@@ -73,6 +74,18 @@ class Records:
         now.saved = now.done
         ckpt.prune(now.checkpoints, path)
         now.event("checkpoint", path=path.name)
+
+    def hear_averages(self) -> None:
+        """Before a checkpoint: what each process has yet to log; all of them call this. Raises: Left."""
+        self._heard = (self._now.done, self._now.averages.state(self._now.ranks))
+
+    def _averages(self) -> list[Any]:
+        """What is yet to be logged; nothing when this process is alone with it."""
+        now = self._now
+        if now.ranks.world == 1:
+            return now.averages.state()
+        step, heard = self._heard
+        return heard if step == now.done else []
 
     def _whole(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Of weights that are cut, the whole, in the first process; all call this."""
@@ -140,8 +153,7 @@ class Records:
         now.hooked, now.validated = state["hooked"], state["validated"]
         now.values = {name: math.nan if value is None else value for name, value in state["values"].items()}
         now.seconds, now.best = state["seconds"], state["best"]
-        if now.ranks.world == 1:
-            now.averages.load(state.get("averages", []))
+        now.averages.load(state["averages"], now.ranks)
         if now.best is not None:
             try:
                 ckpt.open_checkpoint(now.checkpoints / now.best["name"])

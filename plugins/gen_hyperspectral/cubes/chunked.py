@@ -27,6 +27,7 @@ from gen_core.mapped import release
 STRIP_BYTES = 40 << 20  # a strip of pieces as wide as the cube, chosen bands only
 RAM_BYTES = 64 << 20  # chosen bands held in memory; more go to a temporary file
 LARGE_PIECE = 32 << 20  # larger pieces are unpacked one after another
+HANDFUL_BYTES = 256 << 10  # smaller pieces go to a thread by the handful: passing one costs more than unpacking it
 HAND_BACK = 16 << 20  # bytes laid out between two releases of mapped pages
 
 Index = tuple[int, ...]
@@ -61,6 +62,8 @@ class ChunkedCube:
         """axes: the stored axis of each presented one; stored axes left out have one element."""
         self.pieces = pieces
         self.axes = tuple(range(len(pieces.shape)) if axes is None else axes)
+        kept = sorted(self.axes)
+        self._order = [kept.index(self.axes[i]) for i in (2, 0, 1)]  # of what a piece holds: band, y, x
         self._all: Any = None
 
     @property
@@ -117,18 +120,28 @@ class ChunkedCube:
             ranges[self.axes[0]] = [row]
         return list(itertools.product(*ranges))
 
-    def put(self, out: np.ndarray, piece: np.ndarray, index: Index, bands: np.ndarray, first_row: int = 0) -> int:
+    def places(self, bands: np.ndarray) -> dict[int, tuple[slice, slice | np.ndarray]]:
+        """Of each row of pieces along the bands: which of the chosen ones it holds, and where in a piece they lie."""
+        size, found = self.pieces.chunk[self.axes[2]], {}
+        for i in sorted(set((bands // size).tolist())):
+            low, high = np.searchsorted(bands, [i * size, (i + 1) * size])
+            inside = bands[low:high] - i * size
+            together = inside[-1] - inside[0] + 1 == len(inside)
+            found[i] = slice(low, high), slice(inside[0], inside[-1] + 1) if together else inside
+        return found
+
+    def put(self, out: np.ndarray, piece: np.ndarray, index: Index, places: dict[int, Any], first_row: int = 0) -> int:
         """Copy what a piece holds of the bands into out (len(bands), rows, x); the bytes copied."""
-        start = [i * c for i, c in zip(index, self.pieces.chunk)]
-        extent = [min(c, n - s) for c, n, s in zip(self.pieces.chunk, self.pieces.shape, start)]
-        kept = sorted(self.axes)
-        cut = piece[tuple(slice(0, extent[a]) if a in kept else 0 for a in range(len(extent)))]
         y, x, b = self.axes
-        cut = cut.transpose([kept.index(a) for a in (b, y, x)])
-        low, high = np.searchsorted(bands, [start[b], start[b] + extent[b]])
-        local = bands[low:high] - start[b]
-        target = out[low:high, start[y] - first_row : start[y] - first_row + extent[y], start[x] : start[x] + extent[x]]
-        target[...] = cut if len(local) == extent[b] else cut[local]
+        chunk, (height, width, _) = self.pieces.chunk, self.shape
+        top, left = index[y] * chunk[y], index[x] * chunk[x]
+        bottom, right = min(top + chunk[y], height), min(left + chunk[x], width)
+        targeted, held = places[index[b]]
+        cut: list[Any] = [0] * len(index)  # stored axes that are left out have one element
+        cut[y], cut[x], cut[b] = slice(0, bottom - top), slice(0, right - left), slice(None)
+        part = piece[tuple(cut)].transpose(self._order)[held]
+        target = out[targeted, top - first_row : bottom - first_row, left:right]
+        target[...] = part
         return target.nbytes
 
 
@@ -169,12 +182,12 @@ def _strips(cube: ChunkedCube, bands: np.ndarray) -> Iterator[np.ndarray]:
     rows = range(-(-height // tall))
     order = (index for row in rows for index in cube.wanted(bands, row))
     coming = loaded(cube.pieces, order)
-    count = len(cube.wanted(bands, 0))
+    count, places = len(cube.wanted(bands, 0)), cube.places(bands)
     for row in rows:
         first = row * tall
         strip = np.empty((len(bands), min(tall, height - first), width), cube.dtype)
         for index, piece in itertools.islice(coming, count):
-            cube.put(strip, piece, index, bands, first)
+            cube.put(strip, piece, index, places, first)
         if row == rows[-1]:
             next(coming, None)  # to its end: the file is closed
         yield strip
@@ -183,9 +196,9 @@ def _strips(cube: ChunkedCube, bands: np.ndarray) -> Iterator[np.ndarray]:
 def lay_out(cube: ChunkedCube, bands: np.ndarray) -> np.ndarray:
     """The chosen bands plane by plane, presented as (y, x, len(bands)). Raises: RunError without room for them."""
     out = _room((len(bands), *cube.shape[:2]), cube.dtype, cube.pieces.path)
-    done = 0
+    done, places = 0, cube.places(bands)
     for index, piece in loaded(cube.pieces, iter(cube.wanted(bands))):
-        done += cube.put(out, piece, index, bands)
+        done += cube.put(out, piece, index, places)
         if done > HAND_BACK:
             release(out)
             done = 0
@@ -218,17 +231,16 @@ def loaded(pieces: Pieces, wanted: Iterator[Index]) -> Iterator[tuple[Index, np.
             yield from ((index, load(index)) for index in wanted)
             return
         workers = 1 if pieces.in_order else _cores()
-        ahead: deque[tuple[Index, Future[np.ndarray]]] = deque()
+        handful = max(1, HANDFUL_BYTES // max(size, 1))
+        ahead: deque[Future[list[tuple[Index, np.ndarray]]]] = deque()
         pool = ThreadPoolExecutor(workers, thread_name_prefix="unpack")
         try:
-            for index in wanted:
-                ahead.append((index, pool.submit(load, index)))
+            while some := list(itertools.islice(wanted, handful)):
+                ahead.append(pool.submit(lambda some: [(index, load(index)) for index in some], some))
                 if len(ahead) > workers + 1:
-                    place, piece = ahead.popleft()
-                    yield place, piece.result()
+                    yield from ahead.popleft().result()
             while ahead:
-                place, piece = ahead.popleft()
-                yield place, piece.result()
+                yield from ahead.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

@@ -67,6 +67,11 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "weights.safetensors")
 
 
+def curve(folder: Path) -> list[dict[str, float]]:
+    """What was logged of training, line by line."""
+    return [e["values"] for e in read_events(folder / "events.jsonl") if e["kind"] == "train"]
+
+
 def assert_equal_to(found: Path, expected: Path, codebook: float = 1e-6) -> None:
     """codebook: how far its vectors and sums may be off, beyond a millionth."""
     ours, theirs = weights(found), weights(expected)
@@ -92,8 +97,7 @@ def test_three_processes_with_uneven_parts_and_stand_ins_equal_one(one, three, c
 
 
 def test_logged_values_are_those_of_the_whole_batch(one, two):
-    curve = lambda f: [e["values"] for e in read_events(f / "ddpm3d" / "events.jsonl") if e["kind"] == "train"]
-    ours, theirs = curve(two[0]), curve(one)
+    ours, theirs = curve(two[0] / "ddpm3d"), curve(one / "ddpm3d")
     assert len(ours) == len(theirs) == 3
     for a, b in zip(ours, theirs):
         assert a == pytest.approx(b, rel=1e-4)
@@ -151,6 +155,7 @@ def test_when_one_process_is_killed_the_others_end_and_all_go_on_to_the_same_bit
     assert any(e["kind"] == "resume" for e in read_events(tmp_path / "slow" / "events.jsonl"))
     last = lambda f: ckpt.open_checkpoint(f / "slow" / "checkpoints" / "step-00000012").state["files"]
     assert last(tmp_path) == last(three)
+    assert curve(tmp_path / "slow") == curve(three / "slow")  # averages that were not logged yet go on too
 
 
 def test_a_signal_to_one_process_stops_all_with_a_checkpoint(tmp_path):

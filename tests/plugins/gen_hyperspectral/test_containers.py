@@ -47,6 +47,7 @@ def blocks(request, monkeypatch):
         monkeypatch.setattr(chunked_cube, "RAM_BYTES", 1000)
         monkeypatch.setattr(chunked_cube, "STRIP_BYTES", 1 << 12)
         monkeypatch.setattr(chunked_cube, "HAND_BACK", 1000)
+        monkeypatch.setattr(chunked_cube, "HANDFUL_BYTES", 500)
     return request.param
 
 

@@ -34,8 +34,11 @@ def stored_chunks(step: Path) -> list[tuple[int, Path]]:
     return sorted((int(path.stem.split("-")[1]), path) for path in (step / "chunks").glob("chunk-*.safetensors"))
 
 
-def write_chunk(path: Path, drawn: Drawn) -> None:
-    """Keep a chunk: z, x, and of every sample the condition values, the masks and the words it was drawn under."""
+def write_chunk(step: Path, drawn: Drawn, of: str) -> None:
+    """Keep a chunk: z, x, and of every sample the condition values, the masks and the words it was drawn under.
+
+    of: the fingerprint of its step; the chunk bears it, and its number.
+    """
     tensors = {"z": drawn.z.contiguous(), "x": drawn.x.contiguous()}
     for name in sorted({name for u in drawn.under for name in u.values}):
         values = [u.values.get(name) for u in drawn.under]
@@ -45,7 +48,17 @@ def write_chunk(path: Path, drawn: Drawn) -> None:
     for name in sorted({name for u in drawn.under for name in u.masks}):  # a sample without the mask has an empty one
         masks = [np.broadcast_to(u.masks.get(name, np.zeros((1, 1, 1), bool)), shape) for u in drawn.under]
         tensors[f"mask.{name}"] = torch.from_numpy(np.stack(masks).astype(np.uint8)).contiguous()
-    write_tensors(path, tensors, {"under": [u.told for u in drawn.under]})
+    words = {"under": [u.told for u in drawn.under], "of": of, "chunk": drawn.chunk}
+    write_tensors(chunk_path(step, drawn.chunk), tensors, words)
+
+
+def chunk_problem(path: Path, chunk: int, of: str) -> str:
+    """Why a chunk file is not to be used, in a line that names it; "" when it is whole and that chunk of that step."""
+    try:
+        _, words = read_tensors(path)
+    except DamagedFile as error:
+        return str(error)
+    return "" if (words.get("chunk"), words.get("of")) == (chunk, of) else f"{path}: of another step or place"
 
 
 def read_chunk(path: Path) -> tuple[Tensor, list[Under]]:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from gen_core.run.changes import started_with
 from gen_core.run.context import RunContext
 from gen_core.run.graph import StepSpec
 from gen_core.run.samples.background import Background
@@ -13,23 +14,22 @@ from gen_core.run.samples.drawing import draw
 from gen_core.run.samples.outputs import ASIDE, data_card, write_manifest, write_samples
 from gen_core.run.samples.provenance import sample_head
 from gen_core.run.samples.sampling import chunks, sample_seed
-from gen_core.run.samples.store import chunk_path, read_chunk, sample_id, stored_chunks, write_chunk
-from gen_core.tensor_file import problem_of
+from gen_core.run.samples.store import chunk_path, chunk_problem, read_chunk, sample_id, stored_chunks, write_chunk
 
 
 def sample(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
     """Draw [sample] n volumes chunk by chunk, keep them, and write them in the format asked for."""
     options, ranks = ctx.recipe.sample, ctx.ranks
     timing = {"sampling_seconds": 0.0, "decode_seconds": 0.0, "volumes": 0}
-    to_draw: list[int] = []
+    to_draw, of = [], ""
     if ranks.leads:
-        work = chunks(options.n, options.batch)
-        to_draw = [chunk for chunk in work if not _drawn(ctx, chunk_path(folder, chunk))]
+        of = (started_with(folder) or {})["fingerprint"]
+        to_draw = [chunk for chunk in chunks(options.n, options.batch) if not _drawn(ctx, folder, chunk, of)]
         ranks.told(step.name)
-    to_draw = ranks.told(to_draw)
+    to_draw, of = ranks.told([to_draw, of])
     with Background() as beside:
         for drawn in draw(ctx, to_draw[ranks.rank :: ranks.world]):
-            beside.do(write_chunk, chunk_path(folder, drawn.chunk), drawn)
+            beside.do(write_chunk, folder, drawn, of)
             timing["sampling_seconds"] += drawn.seconds["sampling"]
             timing["decode_seconds"] += drawn.seconds["decoding"]
             timing["volumes"] += options.batch
@@ -42,12 +42,12 @@ def sample(ctx: RunContext, step: StepSpec, folder: Path) -> dict[str, Any]:
     return {"volumes": options.n, "head": head, "cost": timing}
 
 
-def _drawn(ctx: RunContext, path: Path) -> bool:
-    """Whether a chunk was written earlier and is whole; a damaged one is drawn again."""
+def _drawn(ctx: RunContext, folder: Path, chunk: int, of: str) -> bool:
+    """Whether a chunk of this step was written earlier and is whole; any other file in its place is drawn again."""
+    path = chunk_path(folder, chunk)
     if not path.exists():
         return False
-    problem = problem_of(path)
-    if problem:
+    if problem := chunk_problem(path, chunk, of):
         ctx.progress.say(f"sample: drawn again: {problem}")
     return not problem
 

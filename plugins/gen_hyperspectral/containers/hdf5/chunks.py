@@ -66,11 +66,12 @@ class Hdf5Chunks(Pieces):
         ours = set(self.filters) <= {DEFLATE, SHUFFLE} or DEFLATE in self.filters and set(self.filters) <= OURS
         # what is packed grows by deflate's blocks and a checksum at most; more is not read, and told when unpacked
         most = self.nbytes + self.nbytes // 64 + 4096
+        blank = np.broadcast_to(places.fill, self.chunk)
 
         def load(index: Index) -> np.ndarray:
             offset, size = int(places.offsets[index]), int(places.sizes[index])
             if offset == NEVER:
-                return np.broadcast_to(places.fill, self.chunk)
+                return blank
             if offset + size > end:
                 raise ValueError(f"{size} bytes at {offset} of a file of {end}: damaged or cut off")
             if not ours:

@@ -7,7 +7,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gen_core.run.samples.store import Joined, SampleStore, chunk_path, stored_chunks
+from gen_core.run.samples.drawn import Drawn, Under
+from gen_core.run.samples.store import (
+    Joined,
+    SampleStore,
+    chunk_path,
+    chunk_problem,
+    read_chunk,
+    stored_chunks,
+    write_chunk,
+)
 
 
 @pytest.fixture
@@ -47,3 +56,19 @@ def test_chunks_are_read_by_their_number_beyond_five_digits(tmp_path):
         path.parent.mkdir(exist_ok=True)
         path.touch()
     assert [number for number, _ in stored_chunks(tmp_path)] == [7, 99_999, 100_000]
+
+
+def test_a_whole_chunk_of_another_step_or_place_is_not_taken(tmp_path):
+    (tmp_path / "chunks").mkdir()
+    x = torch.rand(2, 1, 2, 3, 4)
+    write_chunk(tmp_path, Drawn(3, x[:, :, :, :1], x, {}, [Under(told={"class": "CNV"}), Under()]), "f00d")
+    path, elsewhere = chunk_path(tmp_path, 3), chunk_path(tmp_path, 4)
+    path.rename(elsewhere)
+    assert chunk_problem(elsewhere, 4, "f00d") == f"{elsewhere}: of another step or place"
+    elsewhere.rename(path)
+    assert chunk_problem(path, 3, "beef") == f"{path}: of another step or place"
+    assert chunk_problem(path, 3, "f00d") == ""
+    found, under = read_chunk(path)
+    assert torch.equal(found, x) and [u.told for u in under] == [{"class": "CNV"}, {}]
+    path.write_bytes(path.read_bytes()[:-1])
+    assert chunk_problem(path, 3, "f00d").startswith(f"{path}: damaged")
