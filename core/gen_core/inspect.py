@@ -100,20 +100,29 @@ def statistics(array: np.ndarray) -> dict[str, Any]:
     for block in blocks(array):
         with np.errstate(over="ignore", invalid="ignore"):  # float64 beyond float32 becomes infinite, as a cast says
             digest.update(np.ascontiguousarray(block, "<f4").view(np.uint8))
-        values = np.asarray(block)
-        if values.dtype.kind == "f":
-            finite = np.isfinite(values)
-            if not finite.all():
-                values = values[finite]
+        values = _finite(block)
         if values.size:
             low, high = min(low, values.min().item()), max(high, values.max().item())
-            total += float(values.sum(dtype=np.float64))
+            with np.errstate(over="ignore"):
+                total += float(values.sum(dtype=np.float64))
             count += values.size
     known = count > 0
+    mean = total / count if known else None
+    if mean is not None and not math.isfinite(mean):  # a sum beyond float64, of values within it
+        mean = math.fsum(float((_finite(block) / count).sum()) for block in blocks(array))
     return {
         "min": low if known else None,
         "max": high if known else None,
-        "mean": total / count if known else None,
+        "mean": mean,
         "nonfinite": int(array.size - count),
         "sha_f32": digest.hexdigest(),
     }
+
+
+def _finite(block: Any) -> np.ndarray:
+    """The finite values of a block."""
+    values = np.asarray(block)
+    if values.dtype.kind != "f":
+        return values
+    finite = np.isfinite(values)
+    return values if finite.all() else values[finite]

@@ -103,3 +103,10 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     out = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True)
     grown, high, *_ = out.stdout.split()
     assert int(high) == 5 and int(grown) < 70_000
+
+
+def test_the_mean_of_values_whose_sum_is_beyond_float64_is_finite():
+    values = np.array([1e308, 1.2e308, -1e300, np.inf, 1.7e308]).reshape(5, 1)
+    found = statistics(values)
+    assert found["mean"] == pytest.approx(float(np.mean(values[[0, 1, 2, 4], 0] / 1e300)) * 1e300)
+    assert found["nonfinite"] == 1
