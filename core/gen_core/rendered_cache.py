@@ -1,7 +1,7 @@
 """Rendered volumes of a split on disk: one memory-mapped .npy of float32, masks as bits, hashes as JSON.
 
-An entry is a folder that appears whole or not at all. Volumes are pure functions of their index, so a missing or
-damaged entry is simply rendered again.
+An entry is a folder that appears whole or not at all. Volumes are pure functions of their index, so what is missing or
+damaged is simply rendered again.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import time
 import warnings
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +41,8 @@ _STALLED_S = 300.0  # no volume finished for so long: the helpers are given up
 
 @frozen(eq=False)
 class _Entry:
-    volumes: NDArray[np.float32]  # (n, C, D, H, W), memory-mapped
-    bits: NDArray[np.uint8]  # (n, masks, ceil(depth H W / 8)), memory-mapped
+    volumes: np.memmap  # (n, C, D, H, W) float32
+    bits: np.memmap  # (n, masks, ceil(depth H W / 8)) uint8
     hashes: list[str]  # content hash of each volume
     crcs: list[int]  # of each volume's mask bits
 
@@ -77,11 +78,12 @@ class Cache:
         return entry.hashes
 
     def read(self, i: int) -> tuple[NDArray[np.float32], dict[str, NDArray[np.bool_]], str]:
-        """(x, masks, hash) of volume i: the stored one, or rendered again if that one is damaged."""
+        """(x, masks, hash) of volume i: the stored one, or rendered again, and stored, if that one is damaged."""
         entry = self._load() or self._make(None)
         if not self._checked[i]:
             if not self._sound(entry, i):
                 x, masks = self.render(i)
+                self._mend(entry, i, x, masks)
                 return x, masks, content_hash(x)
             self._checked[i] = True
         flat = np.unpackbits(entry.bits[i], axis=-1, count=math.prod(self.mask_shape)).astype(bool)
@@ -96,7 +98,7 @@ class Cache:
             index = json.loads((self.folder / "index.json").read_text())
             volumes = np.load(self.folder / "volumes.npy", mmap_mode="r")
             bits = np.load(self.folder / "masks.npy", mmap_mode="r")
-        except (OSError, ValueError):  # missing, truncated, not JSON, not .npy
+        except (OSError, ValueError, EOFError):  # missing, truncated, empty, not JSON, not .npy
             return None
         if volumes.shape != (self.n, *self.shape) or volumes.dtype != np.float32:
             return None
@@ -106,6 +108,20 @@ class Cache:
             return None
         self._entry = _Entry(volumes, bits, index["hashes"], index["crcs"])
         return self._entry
+
+    def _mend(self, entry: _Entry, i: int, x: NDArray[np.float32], masks: dict[str, NDArray[np.bool_]]) -> None:
+        """Put volume i back in its place, if the index tells of this one: whoever reads it meanwhile gets true bytes.
+
+        A cache that may not be written stays as it is, and its volume is rendered whenever it is read.
+        """
+        bits = _packed(masks, self.masks, entry.bits.shape[2])
+        if content_hash(x) != entry.hashes[i] or zlib.crc32(bits) != entry.crcs[i]:
+            return
+        with suppress(OSError):  # written, not mapped: a store into a map that finds no room ends the process
+            for name, stored, value in (("volumes.npy", entry.volumes, x), ("masks.npy", entry.bits, bits)):
+                with (self.folder / name).open("r+b") as file:
+                    file.seek(stored.offset + i * value.nbytes)
+                    file.write(np.ascontiguousarray(value, stored.dtype))
 
     @property
     def _mask_bytes(self) -> int:
@@ -172,11 +188,16 @@ class _Task:
     def __call__(self, i: int) -> None:
         x, masks = self.render(i)
         self.volumes[i] = x
-        if self.masks:
-            self.bits[i] = np.packbits(np.stack([masks[name].reshape(-1) for name in self.masks]), axis=-1)
+        self.bits[i] = _packed(masks, self.masks, self.bits.shape[2])
         self.notes["hash"][i] = content_hash(x).encode()
         self.notes["crc"][i] = zlib.crc32(self.bits[i])
         self.notes["done"][i] = True
+
+
+def _packed(masks: dict[str, NDArray[np.bool_]], names: tuple[str, ...], most: int) -> NDArray[np.uint8]:
+    """The named masks as bits (masks, most bytes)."""
+    flat = [np.packbits(masks[name].reshape(-1)) for name in names]
+    return np.stack(flat) if flat else np.empty((0, most), np.uint8)
 
 
 _NOTE = np.dtype([("hash", "S64"), ("crc", "u4"), ("done", "?")])

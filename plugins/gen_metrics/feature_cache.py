@@ -5,8 +5,8 @@ the kind of device; the file by the hash of the volume's voxels as the network g
 of its source, which other sizes, bands or scales share. So a network fitted anew, another seed of triplets or a
 changed volume finds nothing and is computed. Only `train` and `val` are kept: samples and reconstructions come once.
 
-Files are safetensors with a digest of their content and appear whole (renamed into place): several processes may
-share the folder, a damaged file counts as absent, and deleting the folder costs time and nothing else.
+Files are safetensors with a digest of their content and place, and appear whole (renamed into place): several
+processes may share the folder, a damaged file counts as absent, and deleting the folder costs time and nothing else.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gen_core.batch import Batch
 from gen_core.volume import content_hash
 
 KEPT = ("train", "val")  # sources that other evaluations see again
-FORMAT = 1  # raise it when features would come out differently from the same protocol
+FORMAT = 2  # raise it when features would come out differently from the same protocol
 
 
 class FeatureCache:
@@ -51,12 +51,13 @@ class FeatureCache:
         """What was put under this hash, or None; a damaged file is none."""
         if self.folder is None or not hash_:
             return None
+        path = self._path(hash_)
         try:
-            with safe_open(self._path(hash_), "numpy") as file:
+            with safe_open(path, "numpy") as file:
                 array, told = file.get_tensor("features"), (file.metadata() or {}).get("sha256")
         except (OSError, SafetensorError):
             return None
-        return torch.from_numpy(array) if told == _digest(array) else None
+        return torch.from_numpy(array) if told == self._digest(path, array) else None
 
     def put(self, hash_: str, features: Tensor) -> None:
         """Keep the features of one volume; a folder that cannot be written is no reason to stop an evaluation."""
@@ -68,15 +69,17 @@ class FeatureCache:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # not flushed, for speed: the digest finds what a power cut leaves behind
-            beside.write_bytes(save({"features": array}, {"sha256": _digest(array)}))
+            beside.write_bytes(save({"features": array}, {"sha256": self._digest(path, array)}))
             os.replace(beside, path)
         except (OSError, SafetensorError):
             with suppress(OSError):
                 beside.unlink()
 
-
-def _digest(array: np.ndarray) -> str:
-    return hashlib.sha256(f"{array.dtype}{array.shape}".encode() + array.tobytes()).hexdigest()
+    def _digest(self, path: Path, array: np.ndarray) -> str:
+        """Of features in their place: a whole file in the place of another is a damaged one."""
+        assert self.folder is not None
+        head = f"{self.folder.name}/{path.stem}{array.dtype}{array.shape}"
+        return hashlib.sha256(head.encode() + array.tobytes()).hexdigest()
 
 
 def kept_hashes(batch: Batch, source: str) -> list[str]:

@@ -1,8 +1,10 @@
 """The cache of rendered volumes: reuse, damage, worker processes, atomic entries."""
 
+import json
 import os
 import signal
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,13 +74,16 @@ def test_a_returned_volume_can_be_changed_without_harm(folder):
 
 
 @pytest.mark.parametrize("name", ["volumes.npy", "masks.npy", "index.json"])
-@pytest.mark.parametrize("harm", ["truncate", "flip", "delete"])
+@pytest.mark.parametrize("harm", ["truncate", "empty", "flip", "delete"])
 def test_a_damaged_cache_is_rebuilt(folder, name, harm):
     cache(folder).fill()
     path = folder / name
     data = bytearray(path.read_bytes())
+    sound = bytes(data)
     if harm == "delete":
         path.unlink()
+    elif harm == "empty":
+        path.write_bytes(b"")
     elif harm == "truncate":
         path.write_bytes(data[: len(data) // 2])
     else:
@@ -86,11 +91,38 @@ def test_a_damaged_cache_is_rebuilt(folder, name, harm):
         path.write_bytes(data)
     c = cache(folder)
     check(c)  # right even before it is filled again
-    c.fill()
-    check(cache(folder))
     fresh = Renderer()
     cache(folder, fresh).fill()
-    assert fresh.calls == 0
+    assert fresh.calls == 0  # and put back in its place
+    assert path.read_bytes() == sound
+
+
+def test_a_damaged_cache_that_may_not_be_written_is_right_all_the_same(folder, monkeypatch):
+    cache(folder).fill()
+    data = bytearray((folder / "volumes.npy").read_bytes())
+    data[-20] ^= 0xFF
+    (folder / "volumes.npy").write_bytes(data)
+    usual = Path.open
+
+    def refused(self, mode="r", *more, **named):
+        if "+" in mode:
+            raise PermissionError
+        return usual(self, mode, *more, **named)
+
+    monkeypatch.setattr(Path, "open", refused)
+    for _ in range(2):
+        check(cache(folder))
+    assert (folder / "volumes.npy").read_bytes() == data
+
+
+def test_a_volume_that_its_index_does_not_tell_of_is_not_put_into_the_cache(folder):
+    cache(folder).fill()
+    index = json.loads((folder / "index.json").read_text())
+    index["hashes"].reverse()
+    (folder / "index.json").write_text(json.dumps(index))
+    before = (folder / "volumes.npy").read_bytes()
+    check(cache(folder))
+    assert (folder / "volumes.npy").read_bytes() == before
 
 
 def test_nothing_is_left_when_rendering_fails(folder):

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import fuzz_hdf5
+import fuzz_images
 import fuzz_seeds as seeds
 import numpy as np
 from attrs import frozen
@@ -368,6 +369,7 @@ def _large(compress: str) -> bytes:
 
 
 CUBES = ("gen_hyperspectral", "gen_core.inspect", "numpy.lib._format_impl")
+IMAGES = ("gen_hyperspectral", "PIL")
 SCANS = ("gen_radiology",)
 PYDICOM = (*SCANS, "pydicom")
 J2K, JLS = "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.80"
@@ -420,6 +422,8 @@ TARGETS = {
         lambda: [seeds.tiff(), seeds.tiff(compression="zlib"), seeds.tiff(bigtiff=True, byteorder=">")],
         (*CUBES, "tifffile"), (), ("tifffile",),
     ),
+    "mask": Target(fuzz_images.mask, fuzz_images.masks, IMAGES),
+    "photograph": Target(fuzz_images.photograph, fuzz_images.photographs, IMAGES),
     "nifti": Target(
         _nifti("a.nii"),
         lambda: [seeds.nifti(), seeds.nifti(big=True), seeds.nifti(two=True), seeds.nifti(sform_code=0, qform_code=1),

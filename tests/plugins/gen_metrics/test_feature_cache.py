@@ -1,5 +1,6 @@
 """Features kept on disk: found again, never mistaken, never in the way."""
 
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -46,6 +47,15 @@ def test_a_damaged_file_counts_as_absent(tmp_path):
     assert cache.get("eye") is None
     path.write_bytes(data[:20])
     assert cache.get("eye") is None
+
+
+def test_a_whole_file_in_the_place_of_another_counts_as_absent(tmp_path):
+    cache, other = FeatureCache(tmp_path, {}, {}), FeatureCache(tmp_path, {"sha256": "b"}, {})
+    for each, name in ((cache, "eye"), (cache, "ear"), (other, "eye")):
+        each.put(name, torch.randn(4, 7))
+    for each, name in ((cache, "ear"), (other, "eye")):
+        shutil.copyfile(each._path(name), cache._path("eye"))
+        assert each.get(name) is not None and cache.get("eye") is None
 
 
 def test_without_a_folder_or_leave_to_write_nothing_happens(tmp_path):

@@ -13,7 +13,9 @@ from typing import Any
 import attrs
 import numpy as np
 from attrs import evolve, field, frozen
+from numpy.lib.format import open_memmap
 
+from gen_core.component import said
 from gen_core.condition import VECTORS, Conditions
 from gen_core.dataset import DatasetContext
 from gen_core.errors import DataError, UsageError
@@ -216,10 +218,10 @@ def _read(file: Path, size: tuple[int, int, int], registry: Any) -> np.ndarray:
     """A mask (D, H, W) bool; .npy files as (D, H, W), as maps are written, the rest in the order of its format."""
     if file.suffix == ".npy":
         try:
-            array = np.load(file, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise DataError(f"{file}: cannot be read ({error})") from None
-        if array.shape == tuple(size):
+            array = open_memmap(file, mode="r")  # of nothing but a .npy file, and of no more than it holds
+        except Exception as error:  # a damaged header raises ValueError, EOFError, SyntaxError, TokenError, ...
+            raise DataError(f"{file}: cannot be read ({said(error)})") from None
+        if array.shape == tuple(size) and array.dtype.kind in "buif":
             return array != 0
     return read_mask(file, size, registry)
 

@@ -41,6 +41,10 @@ def test_exif_orientation_is_heeded(tmp_path):
     assert planes.shape == (3, 16, 10) and photograph_size(tmp_path / "turned.png") == (16, 10)
     want = np.rot90(picture(1, 10, 16), -1).transpose(2, 0, 1)[::-1] / 255
     assert np.allclose(planes, want, atol=1e-6) and opaque.all()
+    exif[0x0112] = 162  # there is none such
+    image.save(tmp_path / "damaged.png", exif=exif)
+    assert read_photograph(tmp_path / "damaged.png")[0].shape == (3, 10, 16)
+    assert photograph_size(tmp_path / "damaged.png") == (10, 16)
 
 
 def test_transparent_pixels_are_outside_and_palettes_are_colours(tmp_path):
