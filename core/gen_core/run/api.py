@@ -26,7 +26,6 @@ from gen_core.run.plan import describe
 from gen_core.run.progress import Silent
 from gen_core.run.request import RunRequest, folder_of, recipe_of, resolve
 from gen_core.run.runner import follow, walk
-from gen_core.run.tracking.beside import tracked
 
 
 @frozen
@@ -112,7 +111,7 @@ def _working(
             follow(ctx)
             return []
         try:
-            with folder.locked(), tracked(ctx):
+            with folder.locked():
                 rows = work(ctx)
         except OSError as error:
             raise_clear(error, folder.path)

@@ -17,6 +17,7 @@ from gen_core.run.folder import DONE, LOOKED_THROUGH, computing, find_equal, wri
 from gen_core.run.graph import StepSpec, build_graph, downstream
 from gen_core.run.samples.outputs import MANIFEST, verify_manifest
 from gen_core.run.steps.work import work_of
+from gen_core.run.tracking.beside import tracked
 
 DERIVED = ("reject", "evaluate", "report")  # cheap to make again from what lies upstream: a change just redoes them
 
@@ -51,21 +52,28 @@ def walk(
     if redo_from:
         for name in downstream(steps, redo_from):
             _clear(ctx, name)
-    rows = []
-    for step in steps:
-        if only and step.name != only:
-            continue
-        if not _is_done(ctx, step, prints[step.name]):
-            _require(ctx, step, [] if only is None else step.upstream)
-            for name in downstream(steps, step.name):  # what was derived from this step goes with it
-                if name in DERIVED and name != step.name:
-                    _clear(ctx, name)
-            rows.append(_do(ctx, step, prints[step.name]))
-        else:
-            rows.append({"step": step.name, "state": "skipped", "seconds": 0.0})
-        if step.name == until:
-            break
-    return rows
+    with tracked(ctx):  # only now: a run that is refused has nothing to tell
+        rows = []
+        for step in steps:
+            if only and step.name != only:
+                continue
+            rows.append(_pass(ctx, step, steps, prints[step.name], [] if only is None else step.upstream))
+            if step.name == until:
+                break
+        return rows
+
+
+def _pass(
+    ctx: RunContext, step: StepSpec, steps: list[StepSpec], print_: str, to_check: Sequence[str]
+) -> dict[str, Any]:
+    """Do a step unless it is done; its row."""
+    if _is_done(ctx, step, print_):
+        return {"step": step.name, "state": "skipped", "seconds": 0.0}
+    _require(ctx, step, to_check)
+    for name in downstream(steps, step.name):  # what was derived from this step goes with it
+        if name in DERIVED and name != step.name:
+            _clear(ctx, name)
+    return _do(ctx, step, print_)
 
 
 def follow(ctx: RunContext) -> None:

@@ -17,8 +17,9 @@ import pytest
 
 from gen_core.component import Component
 from gen_core.engine.ranks import Ranks
+from gen_core.errors import UsageError
 from gen_core.registry import Registry
-from gen_core.run import api
+from gen_core.run import api, runner
 from gen_core.run.api import RunRequest, run
 from gen_core.run.tracking import beside as tracking
 
@@ -189,7 +190,7 @@ def test_how_the_run_ended_is_told(recipe, tmp_path, stranger, monkeypatch):
     asked = ('trackers.good={use="stranger"}',)
 
     def ended(out, work):
-        monkeypatch.setattr(api, "walk", work)
+        monkeypatch.setattr(runner, "_do", work)
         with pytest.raises(BaseException) as error:
             run(RunRequest(recipe, out=out, overrides=asked))
         return error.type.__name__, calls(out, "good")[-1][1]
@@ -203,6 +204,14 @@ def test_how_the_run_ended_is_told(recipe, tmp_path, stranger, monkeypatch):
 
     assert ended(tmp_path / "a", stopped) == ("Stopped", "stopped")
     assert ended(tmp_path / "b", failed) == ("ZeroDivisionError", "failed")
+
+
+def test_a_run_that_is_refused_starts_no_tracker(recipe, tmp_path):
+    asked = {"out": tmp_path / "small", "until_step": "prepare"}
+    run(RunRequest(recipe, overrides=("trackers.first={use='csv'}",), **asked))
+    with pytest.raises(UsageError, match="'prepare' was made with other settings"):
+        run(RunRequest(recipe, overrides=("trackers.second={use='csv'}", "split.val=0.3"), **asked))
+    assert sorted(p.name for p in (tmp_path / "small/trackers").iterdir() if p.is_dir()) == ["first"]
 
 
 @pytest.mark.parametrize("leads", [True, False])
