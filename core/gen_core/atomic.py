@@ -73,6 +73,17 @@ def write_json(path: Path, data: Any) -> None:
     write_text(path, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises: OSError, ValueError for anything else, however deep it is nested."""
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"a JSON {type(data).__name__}, no object")
+    return data
+
+
 def publish_folder(beside: Path, folder: Path) -> None:
     """Flush every file of `beside` and rename it to `folder`, which must not exist."""
     for file in sorted(beside.rglob("*")):

@@ -28,7 +28,7 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
-from gen_core.atomic import SUFFIX, make_folder, publish_folder
+from gen_core.atomic import SUFFIX, json_object, make_folder, publish_folder
 from gen_core.mapped import new_array
 from gen_core.volume import content_hash
 
@@ -95,7 +95,7 @@ class Cache:
         if self._entry is not None:
             return self._entry
         try:
-            index = json.loads((self.folder / "index.json").read_text())
+            index = json_object(self.folder / "index.json")
             volumes = np.load(self.folder / "volumes.npy", mmap_mode="r")
             bits = np.load(self.folder / "masks.npy", mmap_mode="r")
         except (OSError, ValueError, EOFError):  # missing, truncated, empty, not JSON, not .npy
@@ -104,9 +104,10 @@ class Cache:
             return None
         if bits.shape != (self.n, len(self.masks), self._mask_bytes) or bits.dtype != np.uint8:
             return None
-        if len(index.get("hashes", ())) != self.n or len(index.get("crcs", ())) != self.n:
+        hashes, crcs = index.get("hashes"), index.get("crcs")
+        if not isinstance(hashes, list) or not isinstance(crcs, list) or not len(hashes) == len(crcs) == self.n:
             return None
-        self._entry = _Entry(volumes, bits, index["hashes"], index["crcs"])
+        self._entry = _Entry(volumes, bits, hashes, crcs)
         return self._entry
 
     def _mend(self, entry: _Entry, i: int, x: NDArray[np.float32], masks: dict[str, NDArray[np.bool_]]) -> None:

@@ -68,7 +68,7 @@ class Cache:
         if not path.exists() or not path.with_suffix(".json").exists():
             return None
         try:
-            facts = json.loads(path.with_suffix(".json").read_text())
+            facts = atomic.json_object(path.with_suffix(".json"))
             array = np.lib.format.open_memmap(path, "r")
             if [*array.shape] != facts["shape"] or array.dtype != np.dtype(dtype):
                 raise ValueError(f"holds {array.shape} {array.dtype}")

@@ -6,7 +6,6 @@ steps it has, and those that come again are passed over: what it has is what was
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -76,7 +75,7 @@ class MlflowRun(Tracker):
         from mlflow.exceptions import MlflowException
 
         try:
-            kept = json.loads(path.read_text())
+            kept = atomic.json_object(path)
         except (OSError, ValueError):
             return None
         if kept.get("uri") != uri:

@@ -94,3 +94,17 @@ def test_leftovers_of_killed_processes_are_swept_and_nothing_else(tmp_path):
     removed = atomic.sweep(tmp_path)
     assert sorted(p.name for p in removed) == [".a.partial12.json", ".b.partial9.npy", ".c.partial5", ".tmpa1B2c3"]
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == [".tmpl", "a.json", "in"]
+
+
+NO_OBJECT = ("", "[]", "3", "{", "[" * 99_999, '{"a":' * 99_999, "\x00")
+
+
+@pytest.mark.parametrize("text", NO_OBJECT, ids=range(len(NO_OBJECT)))
+def test_what_is_no_json_object_is_a_value_error(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(ValueError):
+        atomic.json_object(tmp_path / "a.json")
+    (tmp_path / "b.json").write_text('{"a": ["ü"]}', "utf-8")
+    assert atomic.json_object(tmp_path / "b.json") == {"a": ["ü"]}
+    with pytest.raises(OSError):
+        atomic.json_object(tmp_path)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,9 @@ def walked(tmp_path_factory, request):
         if told[last]["name"] not in found:
             found[told[last]["name"]] = {"code": done.returncode, "said": f"the process ended: {done.stderr[-500:]}"}
         at = last + 1
+    kept = [p.name for p in folder.glob("runs/*")]
+    shutil.rmtree(folder / "runs", ignore_errors=True)
+    assert kept in ([], [".cache"])  # what `data inspect RECIPE` has unpacked is there for the run
     assert sorted(p.name for p in folder.iterdir()) == before, "a case wrote beside its folder"
     return found
 

@@ -135,7 +135,7 @@ def prune(folder: Path, newest: Path) -> None:
     needed = set()
     for path in kept:
         try:
-            needed.add((json.loads((path / STATE_JSON).read_text()).get("best") or {}).get("name"))
+            needed.add((atomic.json_object(path / STATE_JSON).get("best") or {}).get("name"))
         except (OSError, ValueError, AttributeError):
             continue
     for path in [*steps, *folder.glob("best-*")]:

@@ -32,10 +32,10 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def read_json(path: Path) -> Any:
-    """The JSON in `path`, or None when it is absent or damaged."""
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object in `path`, or None when it is absent or damaged."""
     try:
-        return json.loads(path.read_text())
+        return atomic.json_object(path)
     except (OSError, ValueError):
         return None
 
@@ -48,7 +48,7 @@ def write_sealed(path: Path, data: dict[str, Any]) -> None:
 def read_sealed(path: Path) -> dict[str, Any] | None:
     """The JSON in `path`, or None when it is absent, damaged, or not what its own hash says."""
     data = read_json(path)
-    if not isinstance(data, dict) or data.pop(SEAL, None) not in (None, _hash_of(data)):
+    if data is None or data.pop(SEAL, None) not in (None, _hash_of(data)):
         return None
     return data
 

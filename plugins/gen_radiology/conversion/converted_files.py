@@ -6,7 +6,6 @@ A sidecar `STEM.json` is written last and lists the files with their sizes under
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from attrs import Factory, define
 
-from gen_core import __version__
+from gen_core import __version__, atomic
 from gen_core.errors import DataError
 from gen_radiology.conversion.mask_files import MaskFile
 
@@ -72,7 +71,7 @@ def kept_rows(folder: Path, stem: str, settings: str) -> list[dict[str, Any]] | 
     rows = []
     for sidecar in sorted(folder.glob(f"{stem}*.json")):
         try:
-            row = json.loads(sidecar.read_text("utf-8"))["written"]
+            row = atomic.json_object(sidecar)["written"]
             whole = all((folder / name).stat().st_size == size for name, size in row["files"].items())
             if not whole or row["settings"] != settings:
                 return None
@@ -88,7 +87,7 @@ def earlier_files(folder: Path, stem: str) -> set[str]:
     for sidecar in folder.glob(f"{stem}*.json"):
         found.add(sidecar.name)
         try:
-            found |= set(json.loads(sidecar.read_text("utf-8"))["written"]["files"])
+            found |= set(atomic.json_object(sidecar)["written"]["files"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return found

@@ -38,7 +38,7 @@ class Pseudonyms:
         if not table.exists():
             return cls(keep_ids=keep_ids)
         try:
-            data = json.loads(table.read_text("utf-8"))
+            data = atomic.json_object(table)
             found = cls(bytes.fromhex(data["key"]), keep_ids, dict(data["patients"]), dict(data["files"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{table}: not a table of pseudonyms: {type(error).__name__}: {error}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ class Report:
         if not self.path.exists():
             return
         try:
-            found = json.loads(self.path.read_text("utf-8"))["key"]
+            found = atomic.json_object(self.path)["key"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{self.path}: not the report of a conversion: {type(error).__name__}: {error}") from None
         if found != self.key:

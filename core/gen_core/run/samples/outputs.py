@@ -144,14 +144,16 @@ def verify_manifest(folder: Path, most: int | None = None) -> list[str]:
     problems = []
     for path in sorted(folder.glob("manifest*.json")):
         manifest = read_sealed(path)
-        if manifest is None:
+        try:
+            rows = [row["files"] for row in (manifest or {})["samples"]]
+            files = {folder / name: (seen["bytes"], seen["sha256"]) for row in rows for name, seen in row.items()}
+        except (KeyError, TypeError, AttributeError):
             problems.append(f"{path}: damaged")
             continue
-        files = {folder / name: seen for row in manifest["samples"] for name, seen in row["files"].items()}
-        by_content = most is None or sum(seen["bytes"] for seen in files.values()) <= most
-        for file, expected in files.items():
+        by_content = most is None or sum(size for size, _ in files.values()) <= most
+        for file, (size, sha256) in files.items():
             if not file.exists():
                 problems.append(f"{file}: missing")
-            elif file.stat().st_size != expected["bytes"] or by_content and sha256_file(file) != expected["sha256"]:
+            elif file.stat().st_size != size or by_content and sha256_file(file) != sha256:
                 problems.append(f"{file}: content changed (SHA-256 differs)")
     return problems

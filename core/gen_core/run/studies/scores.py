@@ -10,9 +10,10 @@ import attrs
 import tomli
 from attrs import Factory, frozen
 
-from gen_core.errors import UsageError
+from gen_core.component import said
+from gen_core.errors import RunError, UsageError
 from gen_core.registry import did_you_mean
-from gen_core.run.folder import LOCK_RECIPE, RunFolder, read_json
+from gen_core.run.folder import LOCK_RECIPE, RunFolder, check_lock, read_json
 
 COST = "cost"  # the metric that cost figures stand under
 
@@ -64,10 +65,15 @@ def read_run(folder: Path) -> Run:
     metrics, cost = read_json(folder / "metrics.json"), read_json(folder / "cost.json") or {}
     if metrics is None:
         raise UsageError(f"{folder}: has no metrics.json; finish the run first")
-    results = metrics["results"]
-    scores = [Score(metric=name, **_known(v)) for name, result in results.items() for v in result["values"]]
-    recipe = tomli.loads((folder / LOCK_RECIPE).read_text())
-    protocols = {name: {**result["protocol"], **_fitted(folder, recipe, name)} for name, result in results.items()}
+    recipe = _locked_recipe(folder / LOCK_RECIPE)
+    try:
+        results = metrics["results"]
+        scores = [Score(metric=name, **_known(v)) for name, result in results.items() for v in result["values"]]
+        protocols = {name: {**result["protocol"], **_fitted(folder, recipe, name)} for name, result in results.items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"{folder / 'metrics.json'}: damaged ({said(error)}); `gen evaluate --run {folder}` writes it again"
+        ) from None
     return Run(
         name=folder.name,
         folder=folder,
@@ -76,6 +82,15 @@ def read_run(folder: Path) -> Run:
         protocols=protocols,
         machine=cost.get("machine", {}),
     )
+
+
+def _locked_recipe(path: Path) -> dict[str, Any]:
+    """The recipe of a run, without its plugins, which need not be installed to compare. Raises: RunError."""
+    check_lock(path)
+    try:
+        return tomli.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise RunError(f"{path}: damaged ({said(error)}); `gen run` of its recipe writes it again") from None
 
 
 def _known(value: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 import torch
 
 from gen_core import atomic
@@ -48,6 +49,15 @@ def test_files_in_folders_are_listed_by_their_path_and_verified(tmp_path):
     assert verify_manifest(tmp_path) == []
     (tmp_path / "sample-000006/1.raw").write_bytes(b"x")
     assert len(verify_manifest(tmp_path)) == 1
+
+
+BAD = ("", "[]", "{}", '{"samples": 3}', '{"samples": [{"files": {"a": 1}}]}', "[" * 99_999)
+
+
+@pytest.mark.parametrize("text", BAD, ids=range(len(BAD)))
+def test_a_manifest_that_lists_nothing_is_damaged(tmp_path, text):
+    (tmp_path / "manifest.json").write_text(text)
+    assert verify_manifest(tmp_path) == [f"{tmp_path / 'manifest.json'}: damaged"]
 
 
 def test_masks_go_to_the_writer_with_their_volume(tmp_path):

@@ -11,7 +11,7 @@ import random
 import pytest
 
 from gen_core import atomic
-from gen_core.errors import UsageError
+from gen_core.errors import GenError, UsageError
 from gen_core.run.studies.compare import compare, draw, split_pair
 from gen_core.run.studies.comparison_text import as_csv, latex, markdown, plain
 from gen_core.run.studies.scores import pick, read_run
@@ -77,6 +77,30 @@ def test_only_settings_that_differ_are_shown(make):
     found = compare([make("a", codes=8), make("b", codes=16)])
     assert found.differing == ["codec.codes"]  # neither the name, nor the sweep, nor how often it logs
     assert [run.settings["codec.codes"] for run in found.runs] == [8, 16]
+
+
+NO_SCORES = ("[]", '{"a": 1}', '{"results": 3}', '{"results": {"fid": {}}}', '{"results": {"fid": {"values": [3]}}}')
+BAD = [("metrics.json", text) for text in NO_SCORES] + [
+    ("recipe.lock.toml", text) for text in ("[]", "gen = 1\n[codec", "gen = 1\n" + "[" * 99_999, "\udcff")
+]
+
+
+@pytest.mark.parametrize("file, text", BAD, ids=range(len(BAD)))
+def test_a_damaged_run_is_one_line_that_names_the_file(make, file, text):
+    folder = make("a")
+    (folder / file).write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(GenError) as told:
+        compare([folder, make("b")])
+    said = str(told.value)
+    assert file in said and "\n" not in said and len(said) < 600
+
+
+@pytest.mark.parametrize("text", ["[]", "[" * 99_999, "3", "{"], ids=range(4))
+def test_a_damaged_record_of_costs_counts_as_none(make, text):
+    folder = make("a")
+    for path in (folder / "cost.json", *folder.glob("steps/*/cost.json")):
+        path.write_text(text)
+    assert [score.name for score in read_run(folder).scores.values() if score.metric == "cost"] == ["parameters-codec"]
 
 
 def test_where_the_component_differs_its_own_settings_are_not_listed(make):
