@@ -104,6 +104,19 @@ def vqgan():
     return build_vqgan(options, CodecContext(VolumeSpec((4, 8, 6)))), volumes(7, 1, 4, 8, 6)
 
 
+def kl():
+    from gen_codecs.kl_codec import build
+    from gen_codecs.kl_options import AutoencoderKl, KlLossOptions
+    from gen_codecs.vq_options import DiscriminatorOptions
+
+    options = AutoencoderKl(
+        stride=(2, 2, 2), width=4, multipliers=(1.0, 2.0), blocks=1, norm_groups=2, latent_channels=2,
+        losses=KlLossOptions(kl=1e-2, gan_3d=0.5, gan_2d=0.5, feature_matching=0.5, adaptive=True),
+        discriminator=DiscriminatorOptions(start=0, width=4, layers=2, norm="batch"),
+    )  # fmt: skip
+    return build(options, CodecContext(VolumeSpec((4, 8, 6)))), volumes(7, 1, 4, 8, 6)
+
+
 def ddpm3d(channels: int = 2):
     from gen_diffusion.ddpm3d import build
     from gen_diffusion.ddpm3d_options import Ddpm3d
@@ -181,6 +194,7 @@ def dcgan():
 
 BUILD = {
     "vqgan": vqgan,
+    "autoencoder-kl": kl,
     "ddpm3d": ddpm3d,
     "stylegan2-ada": stylegan,
     "dcgan": dcgan,
