@@ -25,8 +25,8 @@ ORDER = (
     "share", "condition", "batch", "trainable", "dataset", "cropped", "tiling", "codec", "prior", "conditional_prior",
     "denoising", "paths", "ddpm",
     "sampler", "flow", "metric", "features", "segmenter", "writer", "tracker", "report",
-    "hooks", "component", "offers", "installed", "plugin_probe", "registry", "inspect", "recipe", "engine",
-    "run", "testing",
+    "hooks", "component", "table_file", "offers", "installed", "plugin_probe", "registry", "inspect", "recipe",
+    "engine", "run", "testing",
 )  # fmt: skip
 RUN = (
     # of core's `run`, likewise: what a run is, its samples, its scores, its steps, who walks them, who asks for runs

@@ -20,6 +20,7 @@ from pathlib import Path
 import fuzz_hdf5
 import fuzz_images
 import fuzz_seeds as seeds
+import fuzz_tables
 import numpy as np
 from attrs import frozen
 
@@ -457,6 +458,12 @@ TARGETS = {
         (b"<!DOCTYPE a [", b"<!ENTITY a 'a'>", b"&a;", b"<xCoord>", b"</xCoord>", b"<roi>", b"<edgeMap>", b"</edgeMap>",
          b"<inclusion>FALSE</inclusion>", b"4095", b"-1", b"1e308", b"nan", b"<CXRreadingSession/>"),
     ),
+    "condition-table": Target(
+        fuzz_tables.conditions, fuzz_tables.condition_seeds, ("gen_radiology", "gen_core.table_file"),
+        fuzz_tables.COLUMNS,
+    ),
+    "region-names": Target(fuzz_tables.regions, fuzz_tables.region_seeds, ("gen_radiology", "tomli")),
+    "pseudonyms": Target(fuzz_tables.pseudonyms, fuzz_tables.pseudonym_seeds, ("gen_radiology", "gen_core.atomic")),
     "recipe": Target(
         _recipe, lambda: [seeds.RECIPE.encode(), b'gen = 1\nname = "a"\n[sweep]\n'], ("gen_core.recipe", "tomli"),
         (b"[codec.fit]", b"[features.a]", b"use = ", b"off = true", b"from = ", b"[[", b"]]", b"'''", b'"""', b"inf",

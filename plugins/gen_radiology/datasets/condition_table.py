@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from pathlib import Path
 from typing import Any
 
 from attrs import Factory, define
 
+from gen_core.component import shortened
 from gen_core.errors import DataError
+from gen_core.table_file import named, read_cells
 
 KEYS = ("id", "subject")  # of a row; a row by id goes before one by subject
 UNKNOWN = {"", "na", "n/a", "nan", "null", "unknown", "?"}
-MAX_BYTES = 64 << 20
 
 
 @define(eq=False)
@@ -46,13 +45,13 @@ def read_table(path: Path, scalars: tuple[str, ...], classes: dict[str, tuple[st
     Raises: DataError naming file, line and column: no such column, no key, a number that is none, a class that is not
     among its names, a key twice.
     """
-    header, lines = _lines(path)
+    header, lines = read_cells(path, "dataset.table")
     keys = [key for key in KEYS if key in header]
     if not keys:
-        raise DataError(f"{path}: the table needs a column 'id' or 'subject', it has {', '.join(header)}")
+        raise DataError(f"{path}: the table needs a column 'id' or 'subject', it has {named(header)}")
     for column in (*scalars, *classes):
         if column not in header:
-            raise DataError(f"{path}: dataset.table has no column '{column}', it has {', '.join(header)}")
+            raise DataError(f"{path}: dataset.table has no column '{column}', it has {named(header)}")
     names = {c: tuple(given) or _found(lines, header.index(c)) for c, given in classes.items()}
     table = ConditionTable(path, names, {key: {} for key in keys}, tuple(scalars))
     for number, cells in lines:
@@ -64,39 +63,9 @@ def read_table(path: Path, scalars: tuple[str, ...], classes: dict[str, tuple[st
             raise DataError(f"{path}: line {number} has no {' or '.join(keys)}")
         known = table.rows[given[0]]  # a row with an id is about that volume alone
         if cell[given[0]] in known:
-            raise DataError(f"{path}: line {number}: {given[0]} '{cell[given[0]]}' stands in two rows")
+            raise DataError(f"{path}: line {number}: {given[0]} '{shortened(cell[given[0]])}' stands in two rows")
         known[cell[given[0]]] = values
     return table
-
-
-def _lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The header's names, and (line number, cells) of each row that is not empty."""
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{path}: more than {MAX_BYTES >> 20} MiB: no table of conditions")
-        text = path.read_text("utf-8-sig")
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: dataset.table is no UTF-8 text") from None
-    except OSError as error:
-        raise DataError(f"{path}: dataset.table cannot be read: {error.strerror or error}") from None
-    first = text.split("\n", 1)[0]
-    delimiter = max("\t;,", key=lambda d: (first.count(d), d == ","))
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        rows = [(reader.line_num, [c.strip() for c in row]) for row in reader]
-    except csv.Error as error:
-        raise DataError(f"{path}: dataset.table is no CSV: {error}") from None
-    rows = [(n, cells) for n, cells in rows if any(cells)]
-    if not rows:
-        raise DataError(f"{path}: dataset.table is empty")
-    header = rows[0][1]
-    twice = next((name for name in header if name and header.count(name) > 1), None)
-    if twice:
-        raise DataError(f"{path}: column '{twice}' is there twice")
-    for number, cells in rows[1:]:
-        if len(cells) != len(header):
-            raise DataError(f"{path}: line {number} has {len(cells)} cells, the header {len(header)}")
-    return header, rows[1:]
 
 
 def _found(lines: list[tuple[int, list[str]]], column: int) -> tuple[str, ...]:
@@ -111,7 +80,7 @@ def _number(path: Path, line: int, column: str, text: str) -> float:
     except ValueError:
         value = math.inf
     if not math.isfinite(value):
-        raise DataError(f"{path}: line {line}: {column} is '{text[:40]}', expected a number")
+        raise DataError(f"{path}: line {line}: {column} is '{shortened(text, 40)}', expected a number")
     return value
 
 
@@ -120,4 +89,4 @@ def _class(path: Path, line: int, column: str, text: str, names: tuple[str, ...]
         return names.index(text)
     if text.lower() in UNKNOWN:
         return -1
-    raise DataError(f"{path}: line {line}: {column} is '{text[:40]}', expected one of {', '.join(names)}")
+    raise DataError(f"{path}: line {line}: {column} is '{shortened(text, 40)}', expected one of {named(list(names))}")

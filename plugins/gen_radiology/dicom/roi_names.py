@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from gen_core.component import shortened
 from gen_core.errors import DataError
 
 LEFT, RIGHT = {"l", "lt", "left", "li", "sin"}, {"r", "rt", "right", "re", "dex"}
@@ -166,5 +167,5 @@ def _load(path: Path) -> dict[str, Any]:
         return tomli.loads(path.read_text("utf-8"))
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a TOML table of names: {error}") from None
+    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, nested without end
+        raise DataError(f"{path}: not a TOML table of names: {shortened(str(error))}") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 from attrs import evolve
 
 from gen_core.batch import known
+from gen_core.component import shortened
 from gen_core.condition import VECTORS, Conditions
 from gen_core.engine.seeds import stable_seed
 from gen_core.errors import DataError, UsageError
@@ -24,6 +25,7 @@ from gen_core.run.folder import LOCK_RECIPE, RunFolder, read_json
 from gen_core.run.sample_sources import NONE, SPLITS
 from gen_core.run.samples.drawn import Under
 from gen_core.run.samples.store import accepted_samples
+from gen_core.table_file import read_cells
 from gen_core.volume import Sample, Scale
 
 
@@ -129,19 +131,15 @@ class SampleConditions:
     @cached_property
     def _table(self) -> list[dict[str, str]]:
         path = Path(self.options.conditions)
-        try:
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                rows = list(csv.DictReader(file))
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise DataError(f"{path}: [sample] conditions: cannot be read ({error})") from None
+        header, rows = read_cells(path, "[sample] conditions")
         if not rows:
             raise DataError(f"{path}: [sample] conditions: no rows")
-        extra = [name for name in rows[0] if name not in self.tables]
+        extra = [name for name in header if name not in self.tables]
         if extra:
-            near = did_you_mean(str(extra[0]), self.tables)
-            declared = ", ".join(self.tables)
-            raise DataError(f"{path}: column '{extra[0]}' is no declared condition; there are {declared}{near}")
-        return rows
+            name, declared = shortened(extra[0], 80), ", ".join(self.tables)
+            near = did_you_mean(name, self.tables)
+            raise DataError(f"{path}: column '{name}' is no declared condition; there are {declared}{near}")
+        return [dict(zip(header, cells)) for _, cells in rows]
 
     def _read(self, row: dict[str, Any], where: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Condition values (None = unknown) and masks, by their names in the data set."""
@@ -165,12 +163,16 @@ class SampleConditions:
         spec = self.conditioner.specs[name]
         if spec.kind == "scalar":
             try:
-                return float(value)
+                number = float(value)
             except (TypeError, ValueError):
-                raise UsageError(f"{where}: '{name}' is a number, got {value!r}") from None
+                number = math.inf
+            if not math.isfinite(number):
+                raise UsageError(f"{where}: '{name}' is a number, got '{shortened(str(value), 40)}'")
+            return number
         if value not in spec.classes:
-            near = did_you_mean(str(value), spec.classes)
-            raise UsageError(f"{where}: '{name}' has no class {value!r}; it has {', '.join(spec.classes)}{near}")
+            shown = shortened(str(value), 40)
+            near = did_you_mean(shown, spec.classes)
+            raise UsageError(f"{where}: '{name}' has no class '{shown}'; it has {', '.join(spec.classes)}{near}")
         return spec.classes.index(value)
 
     @cached_property
