@@ -101,6 +101,14 @@ class RunFolder:
         """What `finish` or `refer` recorded for a step, None while it is not done (or its record is damaged)."""
         return read_sealed(self.path / "steps" / name / DONE)
 
+    def cost(self) -> dict[str, Any]:
+        """cost.json: `machine`, `steps` and `timed` are dicts where they are; {} where it is absent or damaged."""
+        found = read_json(self.path / "cost.json") or {}
+        tables = [found.get(name, {}) for name in ("machine", "steps", "timed")]
+        steps = tables[1].values() if isinstance(tables[1], dict) else ()
+        whole = all(isinstance(table, dict) for table in (*tables, *steps))
+        return found if whole and isinstance(found.get("total_seconds", 0.0), int | float) else {}
+
     def finish(self, name: str, record: dict[str, Any], published: Iterable[str] = ()) -> None:
         """Mark a step done: the last thing it writes. `record` holds fingerprint, settings and figures.
 

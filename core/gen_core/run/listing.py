@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gen_core.errors import UsageError
-from gen_core.run.folder import LOCK_RECIPE, read_json, verify_step
+from gen_core.run.folder import LOCK_RECIPE, RunFolder, verify_step
 from gen_core.run.request import RUNS
 from gen_core.run.samples.outputs import verify_manifest
 
@@ -18,7 +18,7 @@ def list_runs(root: str | Path = RUNS) -> list[dict[str, Any]]:
         folder = lock.parent
         done = sorted(p.parent.name for p in folder.glob("steps/*/done.json"))
         started = sorted(p.parent.name for p in folder.glob("steps/*/started.json"))
-        cost = read_json(folder / "cost.json") or {}
+        cost = RunFolder(folder).cost()
         rows.append(
             {
                 "run": folder.name,

@@ -72,7 +72,7 @@ def _file(folder: RunFolder, format_: str, shape: tuple[int, ...]) -> tuple[int 
 def _seconds(folder: RunFolder, options: Any, sampler: str, shape: tuple[int, ...]) -> tuple[float | None, str]:
     """Seconds of one sample as this run measured them with the same sampler, steps, batch and guidance."""
     unknown = "time: unknown, "
-    cost = read_json(folder.path / "cost.json") or {}
+    cost = folder.cost()
     step = cost.get("steps", {}).get("sample", {})
     done = folder.done("sample") or {}
     if not step.get("volumes") or not done:
@@ -100,7 +100,7 @@ def _seconds(folder: RunFolder, options: Any, sampler: str, shape: tuple[int, ..
 
 def _memory(folder: RunFolder) -> list[str]:
     """The peaks that this run's sample step measured; they do not grow with the number of samples."""
-    step = (read_json(folder.path / "cost.json") or {}).get("steps", {}).get("sample", {})
+    step = folder.cost().get("steps", {}).get("sample", {})
     names = {"peak_memory_mb": "memory", "peak_device_memory_mb": "memory of the device"}
     return [
         f"{told}: {step[name]} MiB at most, as measured; any number takes as much"

@@ -62,7 +62,7 @@ class Run:
 
 def read_run(folder: Path) -> Run:
     """What a finished run says of itself. Raises: UsageError when it has no scores."""
-    metrics, cost = read_json(folder / "metrics.json"), read_json(folder / "cost.json") or {}
+    metrics = read_json(folder / "metrics.json")
     if metrics is None:
         raise UsageError(f"{folder}: has no metrics.json; finish the run first")
     recipe = _locked_recipe(folder / LOCK_RECIPE)
@@ -80,7 +80,7 @@ def read_run(folder: Path) -> Run:
         settings=dict(flat(recipe)),
         scores={score.ref: score for score in (*scores, *cost_scores(folder))},
         protocols=protocols,
-        machine=cost.get("machine", {}),
+        machine=RunFolder(folder).cost().get("machine", {}),
     )
 
 

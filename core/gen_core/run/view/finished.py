@@ -37,7 +37,7 @@ class FinishedRun:
         self.doc: str = ctx.recipe.doc
         self.events: list[dict[str, Any]] = ctx.logged()
         self.metrics: dict[str, Any] = read_json(self.folder / "metrics.json") or {}
-        self.cost: dict[str, Any] = read_json(self.folder / "cost.json") or {}
+        self.cost: dict[str, Any] = ctx.folder.cost()
         prepared = ctx.folder.step("prepare") / "prepared.json"
         self.prepared: dict[str, Any] = read_json(prepared) or {}
         names = sorted(done.parent.name for done in (self.folder / "steps").glob("*/done.json"))
