@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from gen_core.errors import DataError
+from gen_hyperspectral.cubes.limits import DENSEST
 from gen_hyperspectral.prepare.images import GREY, opened
 
+MOST_PIXELS = 64 << 20  # Pillow itself would warn from 89 million on
+FREE_PIXELS = 8 << 20  # however small the file; unpacked, upright and as planes a pixel takes 25 bytes
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 
 
@@ -27,6 +30,7 @@ def read_photograph(path: Path, grey: str = "refuse") -> tuple[np.ndarray, np.nd
             raise DataError(f"{path}: {image.n_frames} pages in one file; expected one photograph")
         if image.mode in ("RGB", "RGBA") and any("16" in str(tile[3]) for tile in image.tile):  # as stored
             notes.append("16 bits a colour, of which 8 are used")
+        _check_pixels(path, *image.size)
         image.load()
         upright = ImageOps.exif_transpose(image)
         if upright.mode in ("P", "PA"):
@@ -55,6 +59,14 @@ def photograph_size(path: Path) -> tuple[int, int]:
         w, h = image.size
         turned = image.getexif().get(0x0112, 1) in range(5, 9)  # these EXIF orientations swap the axes
     return (w, h) if turned else (h, w)
+
+
+def _check_pixels(path: Path, width: int, height: int) -> None:
+    pixels, held = width * height, path.stat().st_size
+    if pixels > MOST_PIXELS:
+        raise DataError(f"{path}: {width} x {height} pixels: no photograph of an eye has so many")
+    if pixels > FREE_PIXELS and 3 * pixels > DENSEST * held:
+        raise DataError(f"{path}: {width} x {height} pixels in {held} bytes: blank or hostile")
 
 
 def field_of_view(planes: np.ndarray, surround: float) -> np.ndarray:

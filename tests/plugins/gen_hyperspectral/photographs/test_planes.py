@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from gen_core.errors import DataError
+from gen_hyperspectral.photographs import planes as photographs
 from gen_hyperspectral.photographs.planes import field_of_view, photograph_size, read_photograph
 
 Y, X = 18, 22
@@ -45,6 +46,17 @@ def test_exif_orientation_is_heeded(tmp_path):
     image.save(tmp_path / "damaged.png", exif=exif)
     assert read_photograph(tmp_path / "damaged.png")[0].shape == (3, 10, 16)
     assert photograph_size(tmp_path / "damaged.png") == (10, 16)
+
+
+def test_large_photographs_of_little_data_are_refused(tmp_path, monkeypatch):
+    Image.new("RGB", (4000, 3000)).save(tmp_path / "blank.png")
+    with pytest.raises(DataError, match=r"blank\.png: 4000 x 3000 pixels in \d+ bytes: blank or hostile"):
+        read_photograph(tmp_path / "blank.png")
+    assert photograph_size(tmp_path / "blank.png") == (3000, 4000)
+    monkeypatch.setattr(photographs, "MOST_PIXELS", 159)
+    Image.fromarray(picture(1, 10, 16)).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"a\.png: 16 x 10 pixels: no photograph of an eye has so many"):
+        read_photograph(tmp_path / "a.png")
 
 
 def test_transparent_pixels_are_outside_and_palettes_are_colours(tmp_path):
