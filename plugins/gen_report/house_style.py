@@ -120,7 +120,8 @@ def _smaller(png: bytes) -> str:
     from PIL import Image
 
     out = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").save(out, "JPEG", quality=JPEG_QUALITY, subsampling=0, optimize=True)
+    colours = Image.open(io.BytesIO(png), formats=("PNG",)).convert("RGB")
+    colours.save(out, "JPEG", quality=JPEG_QUALITY, subsampling=0, optimize=True)
     jpeg = out.getvalue()
     return _uri("image/jpeg", jpeg) if len(jpeg) < JPEG_WORTH * len(png) else _uri("image/png", png)
 

@@ -2,7 +2,8 @@
 
 A name is followed to what it was imported as, whether it is called, passed on or kept: `from os import system as run`
 is found as os.system. What reads pickles, evaluates text, loads libraries, opens shells or unpacks archives to paths
-that the archive chooses is a finding; so is a reader that may unpickle and is not told in plain words not to.
+that the archive chooses is a finding; so is a reader that may unpickle and is not told in plain words not to, and a
+reader of images that may start Ghostscript.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ NAMES = {
     "torch.distributed.checkpoint", "torch.distributed.rpc",
     "numpy.DataSource", "numpy.ctypeslib", "numpy.f2py", "pandas.read_pickle", "pandas.eval", "scipy.weave",
     "jinja2.Template", "sympy.sympify", "sympy.parsing", "tarfile.open", "shutil.unpack_archive",
+    "matplotlib.image.imread", "matplotlib.pyplot.imread", "imageio", "PIL.EpsImagePlugin",
 }  # fmt: skip
 OBJECTS = {"send_object_list", "recv_object_list", "all_gather_object", "gather_object", "broadcast_object_list",
            "scatter_object_list"}  # fmt: skip
@@ -117,6 +119,8 @@ def _calls(node: ast.Call, name: str) -> Iterator[tuple[int, str]]:
     given = {k.arg: k.value for k in node.keywords}
     if None in given and name in UNPICKLE:
         yield node.lineno, f"{name}(**...)"
+    if name == "PIL.Image.open" and "formats" not in given:
+        yield node.lineno, "PIL.Image.open of any format"  # EPS goes to Ghostscript, whatever the file is called
     for word in ("shell", "allow_pickle"):
         if word in given and not _is(given[word], False):
             yield node.lineno, f"{word}={ast.unparse(given[word])}"

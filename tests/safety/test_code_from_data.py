@@ -101,6 +101,8 @@ PLANTED = [
     ("import jinja2\njinja2.Template(text).render()", "jinja2.Template"),
     ("environment.from_string(text)", ".from_string"),
     ("import pandas as pd\npd.read_pickle(path)", "pandas.read_pickle"),
+    ("from PIL import Image\nImage.open(path)", "PIL.Image.open of any format"),
+    ("import matplotlib.image\nmatplotlib.image.imread(path)", "matplotlib.image.imread"),
 ]
 
 
@@ -116,6 +118,7 @@ def test_what_only_looks_like_it_is_let_through():
         "re.compile('x'); model.eval(); np.load(path, allow_pickle=False); np.load(path, mmap_mode='r')\n"
         "pickletools.genops(stream); safetensors.torch.load(data); json.loads(text); ast.literal_eval(text)\n"
         "copy.deepcopy(x); os.path.exists(path); getattr(options, name); torch.compile(model); torch.ops.aten.silu(x)\n"
+        "from PIL import Image\nImage.open(path, formats=('PNG',))\n"
         "component.load(path); self.compile(x); code = 3; checkpoint.load(path)\n"
     )
     assert list(code_from_data.findings(source)) == []
