@@ -148,15 +148,17 @@ def _fitting(aliases: dict[str, str], key: str) -> str:
 def _aliases(table: Mapping[str, Any], where: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for standard, given in table.items():
+        key_of = f"{where}: key '{shortened(standard)}'"
         given = [given] if isinstance(given, str) else given
         if not isinstance(given, list | tuple) or not all(isinstance(a, str) for a in given):
-            raise DataError(f"{where}: key '{standard}' holds {given!r}, expected a name or a list of names")
+            raise DataError(f"{key_of} holds {shortened(repr(given))}, expected a name or a list of names")
         for alias in (standard, *given):
             key = "*".join("".join(words_of(part)) for part in alias.split("*"))
             if not key.strip("*"):
-                raise DataError(f"{where}: key '{standard}': alias '{alias}' has no letters")
+                raise DataError(f"{key_of}: alias '{shortened(alias)}' has no letters")
             if found.setdefault(key, standard) != standard:
-                raise DataError(f"{where}: alias '{alias}' belongs to both '{found[key]}' and '{standard}'")
+                both = f"'{shortened(found[key])}' and '{shortened(standard)}'"
+                raise DataError(f"{where}: alias '{shortened(alias)}' belongs to both {both}")
     return found
 
 
