@@ -153,7 +153,7 @@ class Records:
         now.hooked, now.validated = state["hooked"], state["validated"]
         now.values = {name: math.nan if value is None else value for name, value in state["values"].items()}
         now.seconds, now.best = state["seconds"], state["best"]
-        now.averages.load(state["averages"], now.ranks)
+        now.averages.load(state.get("averages", []), now.ranks)
         if now.best is not None:
             try:
                 ckpt.open_checkpoint(now.checkpoints / now.best["name"])
